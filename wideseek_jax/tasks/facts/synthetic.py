@@ -1,0 +1,185 @@
+"""Worlds of random strings: nothing in them can be known before it is read.
+
+A small policy that is trained on many such worlds has to learn to search,
+read and copy; names, values and even the words for types and attributes
+differ from world to world.
+"""
+
+import random
+from collections.abc import Callable
+
+from wideseek_jax.tasks.facts import world
+
+_ALPHABETS = (
+  # (how often, consonants, vowels)
+  (12, 'bcdfghjklmnpqrstvwxz', 'aeiouy'),
+  (2, 'bcdfghjklmnprstvzñçšžł', 'áéíóúäöüåâ'),
+  (1, 'бвгджзклмнпрстфхц', 'аеиоуыэя'),
+  (1, 'βγδζθκλμνξπρσφχ', 'αεηιουω'),
+)
+_LATIN = _ALPHABETS[0][1:]
+_MAX_NAME = 32
+
+# Of ten types one is for validation only and two for test only.
+_SPLITS = ('shared',) * 3 + ('test',) + ('shared',) * 2 + ('validation',)
+_SPLITS += ('shared', 'test', 'shared')
+
+
+def build_synthetic_world(
+  seed: int, num_types: int, entities_per_type: int
+) -> world.FactsWorld:
+  """A world of random types, attributes, names and values.
+
+  Entities of a type lie in areas of 3 to 8, areas in realms of 1 to 4 areas;
+  both are attributes to group by, and splits go by realm. Realms of a type
+  are named after entities of the type before it, which gives second hops.
+  Further attributes (2 to 4) are words, numbers, decimals, dates or codes.
+
+  Args:
+    seed: decides everything.
+    num_types: ≥ 1.
+    entities_per_type: ≥ 3.
+
+  Raises:
+    ValueError: a world of this size cannot be.
+  """
+  if num_types < 1 or entities_per_type < world.MIN_GROUP:
+    raise ValueError(
+      f'{num_types} types of {entities_per_type} entities: ask for 1 type '
+      f'and {world.MIN_GROUP} entities at least'
+    )
+  rng = random.Random(f'synthetic {seed}')
+  words = _distinct(lambda: _label(rng), num_types * 8)
+  names_before: list[str] = []
+  sources, links = [], []
+  for number in range(num_types):
+    name = words.pop()
+    area, realm = words.pop(), words.pop()
+    others = [words.pop() for _ in range(rng.randint(2, 4))]
+    split = _SPLITS[number % len(_SPLITS)]
+    kind = world.EntityType(
+      name=name,
+      plural=name + 's',
+      attributes=tuple(rng.sample([area, realm, *others], len(others) + 2)),
+      group_by=(area, realm),
+      split=split,
+      split_by=realm if split == 'shared' else '',
+    )
+    names = _distinct(lambda: _name(rng), entities_per_type)
+    places = _places(rng, entities_per_type, names_before)
+    makers = [_value_maker(rng) for _ in others]
+    rows = []
+    for entity, place in zip(names, places, strict=True):
+      facts = dict(zip((area, realm), place, strict=True))
+      facts |= {
+        attribute: make()
+        for attribute, make in zip(others, makers, strict=True)
+      }
+      rows.append((entity, facts))
+    rng.shuffle(rows)
+    sources.append(world.Source(kind, rows))
+    if names_before:
+      links.append(world.Link(name, realm, sources[-2].type.name))
+    names_before = names
+  return world.make_world(sources, links)
+
+
+def _places(
+  rng: random.Random, num: int, realm_names: list[str]
+) -> list[tuple[str, str]]:
+  """(area, realm) of each entity; realms are taken from the given names."""
+  realms = rng.sample(realm_names, len(realm_names))
+  places: list[tuple[str, str]] = []
+  used: set[str] = set()
+  while len(places) < num:
+    realm = realms.pop() if realms else _name(rng)
+    for _ in range(rng.randint(1, 4)):
+      (area,) = _distinct(lambda: _name(rng), 1, used)
+      places += [(area, realm)] * rng.randint(3, 8)
+  return places[:num]
+
+
+def _distinct(
+  make: Callable[[], str], num: int, used: set[str] | None = None
+) -> list[str]:
+  """So many results of `make` that differ from each other and from `used`."""
+  used = set() if used is None else used
+  found = []
+  while len(found) < num:
+    text = make()
+    if world.name_key(text) not in used:
+      used.add(world.name_key(text))
+      found.append(text)
+  return found
+
+
+def _word(
+  rng: random.Random, letters: tuple[str, str], fewest: int, most: int
+) -> str:
+  consonants, vowels = letters
+  syllables = []
+  for _ in range(rng.randint(fewest, most)):
+    syllable = rng.choice(consonants) + rng.choice(vowels)
+    if rng.random() < 0.4:
+      syllable += rng.choice(consonants)
+    syllables.append(syllable)
+  return ''.join(syllables)
+
+
+def _label(rng: random.Random) -> str:
+  """What a type or an attribute is called: one lower-case word or two."""
+  count = 2 if rng.random() < 0.25 else 1
+  return ' '.join(_word(rng, _LATIN, 1, 3) for _ in range(count))
+
+
+def _name(rng: random.Random) -> str:
+  """One to three words with now and then a number or punctuation."""
+  weights = [weight for weight, *_ in _ALPHABETS]
+  ((_, *letters),) = rng.choices(_ALPHABETS, weights)
+  while True:
+    words = [
+      _word(rng, tuple(letters), 1, 4).capitalize()
+      for _ in range(rng.choice((1, 1, 2, 2, 3)))
+    ]
+    form = rng.random()
+    if form < 0.05:
+      words[0] = f'St. {words[0]}'
+    elif form < 0.1:
+      words[0] += '-' + _word(rng, tuple(letters), 1, 2).capitalize()
+    elif form < 0.15:
+      words.append(f'({_word(rng, tuple(letters), 1, 2).capitalize()})')
+    elif form < 0.2:
+      words[0] = f"{words[0][0]}'{words[0]}"
+    elif form < 0.25:
+      words.append(str(rng.randint(2, 999)))
+    elif form < 0.3:
+      words = [word.upper() for word in words]
+    name = ' '.join(words)
+    if len(name) <= _MAX_NAME:
+      return name
+
+
+def _value_maker(rng: random.Random) -> Callable[[], str]:
+  """What the values of one attribute look like."""
+  form = rng.randrange(6)
+  if form == 0:
+    top = 10 ** rng.randint(2, 7)
+    return lambda: str(rng.randrange(top))
+  if form == 1:
+    places = rng.randint(1, 3)
+    return lambda: f'{rng.uniform(-100, 1000):.{places}f}'
+  if form == 2:
+    return lambda: (
+      f'{rng.randint(1200, 2030)}-{rng.randint(1, 12):02d}-'
+      f'{rng.randint(1, 28):02d}'
+    )
+  if form == 3:
+    letters = rng.randint(2, 4)
+    return lambda: (
+      ''.join(rng.choices('ABCDEFGHKLMNPRSTUVWXYZ', k=letters))
+      + f'-{rng.randrange(1000)}'
+    )
+  if form == 4:
+    choices = [_name(rng) for _ in range(12)]
+    return lambda: rng.choice(choices)
+  return lambda: _name(rng)

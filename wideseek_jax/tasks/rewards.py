@@ -1,0 +1,188 @@
+"""The reward of a rollout, and which of its turns are trained with it.
+
+In come a `types.Rollout` and its `types.Task`; out goes a `types.Score` with
+every part of the reward, and masks of the tokens that train. One outcome
+reward serves all agents of a rollout (arXiv 2602.04634 §3.3).
+
+An error in the data or in a judge is raised. It never looks like a rollout
+that answered badly.
+"""
+
+import numpy as np
+
+from wideseek_jax import types
+from wideseek_jax.judge import rules
+from wideseek_jax.tasks import metrics, tables
+
+
+def score(
+  rollout: types.Rollout,
+  task: types.Task,
+  *,
+  format_reward: float = 0.1,
+  tool_reward: float = 0.05,
+  length_penalty: float = 0.1,
+  length_soft: int = 3000,
+  length_hard: int = 5000,
+) -> types.Score:
+  """Scores a rollout.
+
+  The reward is 0 unless the lead ended by itself with an answer of the right
+  form; then it is the sum of `answer` (item F1 of a table, exact match of a
+  boxed answer), `format`, `tool` (some agent opened a page) and `length` (≤ 0,
+  linear in the longest turn of any agent between the two lengths).
+
+  Args:
+    rollout: the attempt.
+    task: what was attempted.
+    format_reward: what an answer of the right form earns.
+    tool_reward: what at least one opened page earns.
+    length_penalty: what the longest turn can cost.
+    length_soft: tokens of a turn that are free.
+    length_hard: tokens of a turn from which the full penalty is due.
+
+  Returns:
+    types.Score. Its parts hold the four summands (0 when the reward is 0),
+    `format_ok` and `lead_ok` that decide on them, the metrics of the answer
+    (`item_f1`, `row_f1`, `success` … of a table, `exact_match` of a boxed
+    answer; 0 without an answer), and counts of agents, turns and calls.
+
+  Raises:
+    ValueError: the rollout attempts another task, the lengths are not in
+      order, or the gold table is broken.
+  """
+  if rollout.task_id != task.task_id:
+    raise ValueError(
+      f'rollout of task {rollout.task_id!r} scored with task {task.task_id!r}'
+    )
+  if length_soft >= length_hard:
+    raise ValueError(
+      f'length_soft {length_soft} must be below length_hard {length_hard}'
+    )
+  lead_ok = not rollout.lead.failures
+  if task.kind == 'wide':
+    format_ok, answer, parts = _score_table(rollout.lead, task)
+  else:
+    format_ok, answer, parts = _score_boxed(rollout.lead, task)
+  counts = _counts(rollout)
+  summands = dict.fromkeys(('answer', 'format', 'tool', 'length'), 0.0)
+  if format_ok and lead_ok:
+    over = (counts['longest_turn'] - length_soft) / (length_hard - length_soft)
+    summands['answer'] = answer
+    summands['format'] = format_reward
+    summands['tool'] = tool_reward if counts['num_access'] else 0.0
+    summands['length'] = 0.0 - length_penalty * min(max(over, 0.0), 1.0)
+  flags = {'format_ok': float(format_ok), 'lead_ok': float(lead_ok)}
+  return types.Score(sum(summands.values()), summands | flags | parts | counts)
+
+
+def trained_turns(
+  rollout: types.Rollout, score: types.Score
+) -> tuple[tuple[bool, ...], ...]:
+  """Which turns train with the rollout's reward, per trajectory and turn.
+
+  - Good form, lead ended by itself: all turns of agents that did not fail.
+  - Good form, lead failed (it wrote a table and went on): the lead's turns.
+  - Bad form: the lead's last turn if it ended by itself; and the runaway turns
+    if there are any, else all turns of the agents that failed.
+  """
+  lead = rollout.lead
+  if score.parts['format_ok']:
+    if not lead.failures:
+      return tuple(_all(t, not t.failures) for t in rollout.trajectories)
+    return tuple(_all(t, t is lead) for t in rollout.trajectories)
+  runaway = any(
+    types.TURN_REPEAT_FAILED in t.failures for t in rollout.trajectories
+  )
+  chosen = []
+  for t in rollout.trajectories:
+    if runaway:
+      mask = _last(t, types.TURN_REPEAT_FAILED in t.failures)
+    else:
+      mask = _all(t, bool(t.failures))
+    if t is lead and not t.failures:
+      mask = _last(t, True)
+    chosen.append(mask)
+  return tuple(chosen)
+
+
+def trained_mask(
+  rollout: types.Rollout, score: types.Score
+) -> list[np.ndarray]:
+  """The sampled tokens of `trained_turns`: bool [T] per trajectory."""
+  masks = []
+  for trajectory, turns in zip(
+    rollout.trajectories, trained_turns(rollout, score), strict=True
+  ):
+    mask = np.zeros(len(trajectory.token_ids), bool)
+    for turn, trained in zip(trajectory.turns, turns, strict=True):
+      mask[turn.start : turn.stop] = trained
+    masks.append(mask & trajectory.sample_mask)
+  return masks
+
+
+def _score_table(
+  lead: types.Trajectory, task: types.Task
+) -> tuple[bool, float, dict[str, float]]:
+  table, _ = tables.parse_markdown_table(_final_text(lead))
+  # Scored first: a broken gold table raises whatever the answer is.
+  parts = metrics.table_metrics(
+    None if lead.failures else table, task.table, task.unique_columns
+  )
+  format_ok = (
+    table is not None
+    and metrics.align_columns(table, task.table.columns) is not None
+  )
+  return format_ok, parts['item_f1'], parts
+
+
+def _score_boxed(
+  lead: types.Trajectory, task: types.Task
+) -> tuple[bool, float, dict[str, float]]:
+  boxed = tables.extract_boxed(_final_text(lead))
+  format_ok = bool(boxed)
+  right = (
+    format_ok
+    and not lead.failures
+    and any(rules.same(boxed, answer) for answer in task.answers)
+  )
+  return format_ok, float(right), {'exact_match': float(right)}
+
+
+def _final_text(lead: types.Trajectory) -> str:
+  """The answer; of a lead that failed, the text of its last turn."""
+  if lead.failures:
+    return lead.turns[-1].text if lead.turns else ''
+  return lead.answer
+
+
+def _counts(rollout: types.Rollout) -> dict[str, float]:
+  turns = [turn for t in rollout.trajectories for turn in t.turns]
+  names = [name for turn in turns for name in turn.tool_names]
+  longest = max((turn.stop - turn.start for turn in turns), default=0)
+  return {
+    'num_subagents': float(len(rollout.subagents)),
+    'failed_subagents': float(sum(bool(t.failures) for t in rollout.subagents)),
+    'lead_turns': float(len(rollout.lead.turns)),
+    'subagent_turns': float(sum(len(t.turns) for t in rollout.subagents)),
+    'num_search': float(names.count('search')),
+    'num_access': float(names.count('access')),
+    # A call that ran and failed keeps its name; one that was malformed has
+    # none.
+    'tool_errors': float(sum(bool(t.error and t.tool_names) for t in turns)),
+    'malformed_calls': float(
+      sum(bool(t.error and not t.tool_names) for t in turns)
+    ),
+    'longest_turn': float(longest),
+    'sampled_tokens': float(sum(t.num_sampled for t in rollout.trajectories)),
+  }
+
+
+def _all(trajectory: types.Trajectory, trained: bool) -> tuple[bool, ...]:
+  return (trained,) * len(trajectory.turns)
+
+
+def _last(trajectory: types.Trajectory, trained: bool) -> tuple[bool, ...]:
+  return tuple(
+    trained and turn is trajectory.turns[-1] for turn in trajectory.turns
+  )

@@ -1,0 +1,346 @@
+"""From scored rollouts to packed rows that a training step reads.
+
+In: groups of rollouts with their advantages (or plain trajectories, for
+supervised training). Out: a `Batch` of NumPy arrays: every trained agent's
+trajectory is one segment of one row, every token carries its final weight, and
+rows are dealt into micro-batches. Weights are computed here, from what is
+really trained, before anything is packed; so packing, micro-batches and
+sharding cannot change the objective.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from wideseek_jax import types
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Batch:
+  """Packed rows: M micro-batches of B rows of T tokens, a pytree.
+
+  Position t of a segment reads token t and is asked for the token t + 1, so
+  everything that concerns a sampled token (target, weight, advantage, log-prob)
+  sits one place before it. What no trained token reads is not in the batch.
+
+  Attributes:
+    tokens: int32 [M, B, T], 0 in padding.
+    targets: int32 [M, B, T], the next token of the segment, 0 in padding.
+    positions: int32 [M, B, T], counted from 0 in every segment.
+    segment_ids: int32 [M, B, T], 1, 2 … within a row; 0 is padding.
+    weights: float32 [M, B, T], what the target counts; 0 if not trained.
+    advantages: float32 [M, B, T], of the rollout; 0 if not trained.
+    behavior_logprobs: float32 [M, B, T], of the target when it was sampled; 0
+      if not trained.
+    num_micro_batches: int32 [], how many of the M hold anything; those come
+      first, a step skips the others.
+    num_tasks: int32 [], the groups that were given.
+    num_dropped: int32 [], those of them left out for having no advantage.
+    old_logprobs: float32 [M, B, T] or None: what ratios are taken to, if not
+      to behavior_logprobs.
+  """
+
+  tokens: np.ndarray
+  targets: np.ndarray
+  positions: np.ndarray
+  segment_ids: np.ndarray
+  weights: np.ndarray
+  advantages: np.ndarray
+  behavior_logprobs: np.ndarray
+  num_micro_batches: np.ndarray
+  num_tasks: np.ndarray
+  num_dropped: np.ndarray
+  old_logprobs: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchStats:
+  """What a batch holds.
+
+  Attributes:
+    micro_batches: micro-batches that hold anything.
+    rows: rows that hold anything.
+    segments: trajectories in them.
+    tokens: tokens forwarded that are not padding.
+    trained_tokens: tokens with a weight.
+    fill: tokens / (T × all rows of the micro-batches that hold anything).
+    tasks: groups given.
+    dropped_tasks: groups left out because all their advantages are 0.
+  """
+
+  micro_batches: int
+  rows: int
+  segments: int
+  tokens: int
+  trained_tokens: int
+  fill: float
+  tasks: int
+  dropped_tasks: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Segment:
+  """One trajectory, cut after its last trained token; arrays are [t]."""
+
+  tokens: np.ndarray
+  targets: np.ndarray
+  weights: np.ndarray
+  advantages: np.ndarray
+  behavior_logprobs: np.ndarray
+
+
+def make_batch(
+  groups: Sequence[Sequence[types.Rollout]],
+  advantages: Sequence[np.ndarray],
+  *,
+  row_len: int,
+  rows_per_micro_batch: int = 1,
+  min_micro_batches: int = 1,
+  trained: Sequence[Sequence[Sequence[np.ndarray]]] | None = None,
+) -> Batch:
+  """Packs groups of rollouts for a policy-gradient step.
+
+  A token's weight is 1/tasks · 1/G · 1/N · 1/n (arXiv 2602.04634 §3): G the
+  size of its group, N the agents of its rollout that have trained tokens, n the
+  trained tokens of its agent. The weights of a task sum to 1/tasks, less
+  1/(tasks·G) for each rollout without any trained token. A group whose
+  advantages are all 0 is left out, since its gradient is 0, but stays counted
+  in `tasks`: the result is the same as if it were there (KL and entropy terms,
+  if used, then cover the remaining tasks only).
+
+  Args:
+    groups: for each task its rollouts.
+    advantages: for each task float [G].
+    row_len: T. A longer trajectory is an error; nothing is ever cut.
+    rows_per_micro_batch: B, a multiple of the devices that rows are dealt over.
+    min_micro_batches: M is the next power of two of what is needed, but at
+      least this: with enough of it every step has one shape.
+    trained: for each task, rollout and trajectory a bool [tokens]: which of the
+      sampled tokens are trained; all of them if None.
+
+  Raises:
+    ValueError: lengths of the arguments differ, a trajectory is longer than
+      row_len, a trained token has no predecessor or no finite log-prob.
+  """
+  if len(groups) != len(advantages):
+    raise ValueError(
+      f'{len(groups)} groups but {len(advantages)} arrays of advantages'
+    )
+  if trained is None:
+    trained = [
+      [[t.sample_mask for t in r.trajectories] for r in group]
+      for group in groups
+    ]
+  segments, num_dropped = [], 0
+  for group, group_advs, masks in zip(groups, advantages, trained, strict=True):
+    if len(group) != len(group_advs):
+      raise ValueError(
+        f'group of {len(group)} rollouts but {len(group_advs)} advantages'
+      )
+    if not np.any(group_advs):
+      num_dropped += 1
+      continue
+    share = 1.0 / (len(groups) * len(group))
+    for rollout, advantage, rollout_masks in zip(
+      group, group_advs, masks, strict=True
+    ):
+      segments += _rollout_segments(rollout, advantage, share, rollout_masks)
+  return _pack(
+    segments,
+    row_len=row_len,
+    rows_per_micro_batch=rows_per_micro_batch,
+    min_micro_batches=min_micro_batches,
+    num_tasks=len(groups),
+    num_dropped=num_dropped,
+  )
+
+
+def make_sft_batch(
+  trajectories: Sequence[types.Trajectory],
+  *,
+  row_len: int,
+  rows_per_micro_batch: int = 1,
+  min_micro_batches: int = 1,
+  weights: Sequence[np.ndarray] | None = None,
+) -> Batch:
+  """Packs trajectories for supervised training on their sampled tokens.
+
+  Args:
+    trajectories: what to imitate; behavior_logprobs are not read.
+    row_len: T. A longer trajectory is an error; nothing is ever cut.
+    rows_per_micro_batch: B, as in `make_batch`.
+    min_micro_batches: as in `make_batch`.
+    weights: for each trajectory float [tokens], used as they are; by default
+      each sampled token has 1 / (sampled tokens of all trajectories).
+
+  Returns:
+    A batch with zero advantages and log-probs; num_tasks counts trajectories.
+
+  Raises:
+    ValueError: as `make_batch`.
+  """
+  if weights is None:
+    total = sum(t.num_sampled for t in trajectories)
+    weights = [t.sample_mask / max(total, 1) for t in trajectories]
+  segments = [
+    _segment(
+      trajectory,
+      np.asarray(trajectory_weights, np.float32),
+      advantage=0.0,
+      behavior_logprobs=np.zeros(len(trajectory.token_ids), np.float32),
+    )
+    for trajectory, trajectory_weights in zip(
+      trajectories, weights, strict=True
+    )
+    if np.any(trajectory_weights)
+  ]
+  return _pack(
+    segments,
+    row_len=row_len,
+    rows_per_micro_batch=rows_per_micro_batch,
+    min_micro_batches=min_micro_batches,
+    num_tasks=len(trajectories),
+    num_dropped=0,
+  )
+
+
+def batch_stats(batch: Batch) -> BatchStats:
+  """Counts what a batch holds (on the host, from NumPy arrays)."""
+  filled = np.asarray(batch.segment_ids) > 0
+  tokens = int(filled.sum())
+  micro_batches = int(batch.num_micro_batches)
+  places = micro_batches * filled.shape[1] * filled.shape[2]
+  return BatchStats(
+    micro_batches=micro_batches,
+    rows=int(filled.any(-1).sum()),
+    segments=int(np.asarray(batch.segment_ids).max(-1).sum()),
+    tokens=tokens,
+    trained_tokens=int(np.count_nonzero(batch.weights)),
+    fill=tokens / max(places, 1),
+    tasks=int(batch.num_tasks),
+    dropped_tasks=int(batch.num_dropped),
+  )
+
+
+def _rollout_segments(
+  rollout: types.Rollout,
+  advantage: float,
+  share: float,
+  masks: Sequence[np.ndarray],
+) -> list[_Segment]:
+  """Segments of the agents that are trained; they split `share` evenly."""
+  masks = [
+    trajectory.sample_mask & np.asarray(mask, bool)
+    for trajectory, mask in zip(rollout.trajectories, masks, strict=True)
+  ]
+  num_agents = sum(bool(mask.any()) for mask in masks)
+  return [
+    _segment(
+      trajectory,
+      (mask * (share / (num_agents * mask.sum()))).astype(np.float32),
+      advantage,
+      trajectory.behavior_logprobs,
+    )
+    for trajectory, mask in zip(rollout.trajectories, masks, strict=True)
+    if mask.any()
+  ]
+
+
+def _segment(
+  trajectory: types.Trajectory,
+  weights: np.ndarray,
+  advantage: float,
+  behavior_logprobs: np.ndarray,
+) -> _Segment:
+  """Shifts one trajectory; `weights` is float32 [tokens], not all 0."""
+  if weights.shape != trajectory.token_ids.shape:
+    raise ValueError(
+      f'agent {trajectory.agent}: {len(trajectory.token_ids)} tokens but '
+      f'weights or mask of shape {weights.shape}'
+    )
+  if weights[0]:
+    raise ValueError(
+      f'agent {trajectory.agent}: its first token is trained, but nothing '
+      'comes before it'
+    )
+  trained = weights != 0
+  if not np.isfinite(behavior_logprobs[trained]).all():
+    raise ValueError(
+      f'agent {trajectory.agent}: a trained token has no finite log-prob'
+    )
+  last = int(np.flatnonzero(trained)[-1])
+  trained = trained[1 : last + 1]
+  return _Segment(
+    tokens=trajectory.token_ids[:last],
+    targets=trajectory.token_ids[1 : last + 1],
+    weights=weights[1 : last + 1],
+    advantages=np.where(trained, np.float32(advantage), 0),
+    behavior_logprobs=np.where(trained, behavior_logprobs[1 : last + 1], 0),
+  )
+
+
+def _assign_rows(lengths: Sequence[int], row_len: int) -> list[list[int]]:
+  """Best-fit decreasing: indices of the segments of each row.
+
+  The longest segment first, each into the fullest row that still has room; at
+  most 11/9 of the fewest rows possible, and one more (Johnson et al., 1974).
+  """
+  rows, rooms = [], np.zeros(0, np.int64)
+  for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+    length = lengths[index]
+    if length > row_len:
+      raise ValueError(
+        f'a trajectory needs {length} places, a row has {row_len}: raise '
+        'row_len or lower the limits of the rollout'
+      )
+    fits = np.where(rooms >= length, rooms, row_len + 1)
+    best = int(fits.argmin()) if len(rows) else -1
+    if best < 0 or fits[best] > row_len:
+      rows.append([])
+      rooms = np.append(rooms, row_len)
+      best = len(rows) - 1
+    rows[best].append(index)
+    rooms[best] -= length
+  return rows
+
+
+def _pack(
+  segments: Sequence[_Segment],
+  *,
+  row_len: int,
+  rows_per_micro_batch: int,
+  min_micro_batches: int,
+  num_tasks: int,
+  num_dropped: int,
+) -> Batch:
+  """Lays segments into rows and rows into micro-batches."""
+  rows = _assign_rows([len(s.tokens) for s in segments], row_len)
+  needed = -(-len(rows) // rows_per_micro_batch)
+  bucket = 1 << (max(needed, min_micro_batches, 1) - 1).bit_length()
+  shape = (bucket * rows_per_micro_batch, row_len)
+  ints = ('tokens', 'targets', 'positions', 'segment_ids')
+  floats = ('weights', 'advantages', 'behavior_logprobs')
+  arrays = {name: np.zeros(shape, np.int32) for name in ints}
+  arrays |= {name: np.zeros(shape, np.float32) for name in floats}
+  for row, indices in enumerate(rows):
+    start = 0
+    for segment_id, index in enumerate(indices, start=1):
+      segment = segments[index]
+      stop = start + len(segment.tokens)
+      arrays['segment_ids'][row, start:stop] = segment_id
+      arrays['positions'][row, start:stop] = np.arange(stop - start)
+      for name in ('tokens', 'targets', *floats):
+        arrays[name][row, start:stop] = getattr(segment, name)
+      start = stop
+  return Batch(
+    **{
+      name: array.reshape(bucket, rows_per_micro_batch, row_len)
+      for name, array in arrays.items()
+    },
+    num_micro_batches=np.int32(needed),
+    num_tasks=np.int32(num_tasks),
+    num_dropped=np.int32(num_dropped),
+  )

@@ -1,0 +1,192 @@
+"""One policy-gradient update on a batch of rollouts.
+
+In: a `TrainState`, a `Batch` with advantages and weights. Out: the next state
+and scalars for the log. Gradients of Σ weight · term are summed over
+micro-batches as they are, in one jitted call.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from wideseek_jax.models import config as model_config
+from wideseek_jax.rl import losses
+from wideseek_jax.training import batching, micro_batches, train_state
+
+Metrics = dict[str, jax.Array]
+
+
+def make_grpo_step(
+  config: model_config.ModelConfig,
+  optimizer: optax.GradientTransformation,
+  mesh: jax.sharding.Mesh,
+  *,
+  clip_low: float = 0.2,
+  clip_high: float = 0.28,
+  dual_clip: float = 10.0,
+  log_ratio_clamp: float = 20.0,
+  kl_coef: float = 0.0,
+  entropy_coef: float = 0.0,
+  max_ratio: float | None = None,
+  temperature: float = 1.0,
+  logprob_chunk: int = 512,
+  attention_block: int = 64,
+  compute_dtype: Any = jnp.float32,
+  remat: bool = False,
+) -> Callable[..., tuple[train_state.TrainState, Metrics]]:
+  """Builds step(state, batch, ref_params=None) -> (state, metrics).
+
+  Ratios are taken to batch.old_logprobs if it is given (see `make_score_step`)
+  and to batch.behavior_logprobs otherwise. The state that is given is donated:
+  use the one that is returned.
+
+  Args:
+    config: the model's shape.
+    optimizer: from `train_state.make_optimizer`.
+    mesh: where it runs.
+    clip_low: see `losses.policy_loss`, as are the next five.
+    clip_high: see above.
+    dual_clip: see above.
+    log_ratio_clamp: see above.
+    kl_coef: see above. If 0, no reference is read or computed.
+    entropy_coef: see above.
+    max_ratio: an update whose weighted mean ratio is above this is not made;
+      its state is returned as it came, with 'skipped' 1. None never skips.
+    temperature: of the sampler.
+    logprob_chunk: see `micro_batches.make_scorer`, as are the next three.
+    attention_block: see above.
+    compute_dtype: see above.
+    remat: see above.
+
+  Returns:
+    The step; ref_params must be given exactly if kl_coef is not 0 (ValueError).
+    Its metrics are float32 scalars on the device. Means are weighted like the
+    loss: 'loss' (a sum), 'grad_norm' (before clipping), 'tokens' (trained),
+    'weight' (Σ w, 1 less what was dropped), 'ratio_mean', 'ratio_max',
+    'clip_low', 'clip_high', 'clip_dual' (fractions), 'approx_kl' and 'entropy'
+    (nats), 'skipped' (0 or 1), and 'ref_kl' with a reference.
+  """
+  score = micro_batches.make_scorer(
+    config,
+    mesh,
+    logprob_chunk=logprob_chunk,
+    attention_block=attention_block,
+    temperature=temperature,
+    entropy_grad=entropy_coef != 0,
+    compute_dtype=compute_dtype,
+    remat=remat,
+  )
+  abstract = train_state.abstract_train_state(config, optimizer, mesh)
+
+  def update(state, batch, ref_params):
+    def loss_fn(params, micro_batch):
+      scores = score(params, micro_batch)
+      old_logprobs = micro_batch.old_logprobs
+      if old_logprobs is None:
+        old_logprobs = micro_batch.behavior_logprobs
+      ref_logprobs = None
+      if kl_coef:
+        ref_logprobs = score(ref_params, micro_batch).logprobs
+      loss, sums = losses.policy_loss(
+        scores.logprobs,
+        old_logprobs,
+        micro_batch.advantages,
+        micro_batch.weights,
+        clip_low=clip_low,
+        clip_high=clip_high,
+        dual_clip=dual_clip,
+        log_ratio_clamp=log_ratio_clamp,
+        kl_coef=kl_coef,
+        ref_logprobs=ref_logprobs,
+        entropy_coef=entropy_coef,
+        entropy=scores.entropy,
+      )
+      sums['tokens'] = jnp.sum(micro_batch.weights > 0, dtype=jnp.float32)
+      return loss, sums
+
+    grads, sums = micro_batches.accumulate(loss_fn, state.params, batch)
+    weight = jnp.maximum(sums['weight'], 1e-30)
+    kept = ('loss', 'tokens', 'weight', 'ratio_max')
+    metrics = {
+      name: value if name in kept else value / weight
+      for name, value in sums.items()
+    }
+    metrics['ratio_mean'] = metrics.pop('ratio')
+    metrics['grad_norm'] = optax.global_norm(grads)
+    metrics['skipped'] = jnp.zeros(())
+    if max_ratio is None:
+      return micro_batches.apply_gradient(optimizer, state, grads), metrics
+    skip = metrics['ratio_mean'] > max_ratio
+    metrics['skipped'] = skip.astype(jnp.float32)
+    state = jax.lax.cond(
+      skip,
+      lambda: state,
+      lambda: micro_batches.apply_gradient(optimizer, state, grads),
+    )
+    return state, metrics
+
+  jitted = jax.jit(
+    update,
+    donate_argnums=0,
+    out_shardings=(train_state.state_shardings(abstract), None),
+  )
+
+  def step(state, batch, ref_params=None):
+    if (ref_params is not None) != (kl_coef != 0):
+      raise ValueError(
+        f'kl_coef is {kl_coef}: ref_params are needed if it is not 0, and read '
+        'only then'
+      )
+    return jitted(state, micro_batches.put_batch(batch, mesh), ref_params)
+
+  step.compilations = jitted._cache_size
+  return step
+
+
+def make_score_step(
+  config: model_config.ModelConfig,
+  mesh: jax.sharding.Mesh,
+  *,
+  temperature: float = 1.0,
+  logprob_chunk: int = 512,
+  attention_block: int = 64,
+  compute_dtype: Any = jnp.float32,
+) -> Callable[[Any, batching.Batch], batching.Batch]:
+  """Builds rescore(params, batch) -> batch with old_logprobs.
+
+  They are what the training program itself says of the sampled tokens. Ratios
+  to them start at exactly 1 whatever the engine's arithmetic, at the price of
+  one more forward pass.
+
+  Args: as in `make_grpo_step`.
+  """
+  score = micro_batches.make_scorer(
+    config,
+    mesh,
+    logprob_chunk=logprob_chunk,
+    attention_block=attention_block,
+    temperature=temperature,
+    compute_dtype=compute_dtype,
+  )
+
+  @jax.jit
+  def run(params, batch):
+    def body(index, out_MBT):
+      micro_batch = micro_batches.take_micro_batch(batch, index)
+      scores = score(params, micro_batch)
+      logprobs_BT = jnp.where(micro_batch.weights > 0, scores.logprobs, 0.0)
+      return out_MBT.at[index].set(logprobs_BT)
+
+    return jax.lax.fori_loop(
+      0, batch.num_micro_batches, body, jnp.zeros_like(batch.weights)
+    )
+
+  def rescore(params, batch):
+    batch = micro_batches.put_batch(batch, mesh)
+    return dataclasses.replace(batch, old_logprobs=run(params, batch))
+
+  return rescore

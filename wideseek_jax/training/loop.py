@@ -1,0 +1,209 @@
+"""The training loop: roll out, score, advantage, step; validate, save, log.
+
+In: the parts that `build` made and the loop's own few numbers. Out: a trained
+state, checkpoints and one metrics row a step. All randomness is addressed by
+(seed, step, …), so a resumed run needs only the state and its step.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from wideseek_jax import types
+from wideseek_jax.agents import rollout as rollout_lib
+from wideseek_jax.evaluation import runner
+from wideseek_jax.rl import advantages as advantages_lib
+from wideseek_jax.tasks import rewards
+from wideseek_jax.training import batching, train_state
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopConfig:
+  """The loop's own numbers.
+
+  Attributes:
+    num_steps: updates in all.
+    tasks_per_step: groups that one update learns from.
+    eval_every: steps between two validations; 0 validates never.
+    eval_samples: rollouts a validation task.
+    checkpoint_every: steps between two checkpoints; the last step has one.
+    seed: of task order and sampling.
+  """
+
+  num_steps: int = 20
+  tasks_per_step: int = 4
+  eval_every: int = 0
+  eval_samples: int = 1
+  checkpoint_every: int = 10
+  seed: int = 0
+
+  def __post_init__(self):
+    for name in ('num_steps', 'tasks_per_step', 'checkpoint_every'):
+      if getattr(self, name) < 1:
+        raise ValueError(f'loop.{name} must be at least 1')
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+  """What a run is made of; see `build.build_parts`."""
+
+  engine: Any
+  tokenizer: Any
+  tools: types.Tools
+  train_tasks: Sequence[types.Task]
+  valid_tasks: Sequence[types.Task]
+  step: Callable[..., tuple[Any, dict[str, Any]]]
+  rollout: Mapping[str, Any]
+  reward: Mapping[str, Any]
+  batch: Mapping[str, Any]
+  ddof: int = 1
+
+
+def pick_tasks(
+  tasks: Sequence[types.Task], step: int, count: int, seed: int
+) -> list[types.Task]:
+  """The tasks of one step: every epoch is a fresh permutation of all.
+
+  A pure function of its arguments: the data position is the step itself.
+  """
+  picked = []
+  for position in range(step * count, (step + 1) * count):
+    epoch, index = divmod(position, len(tasks))
+    order = np.random.default_rng([seed, epoch]).permutation(len(tasks))
+    picked.append(tasks[order[index]])
+  return picked
+
+
+def train(
+  state: train_state.TrainState,
+  parts: Parts,
+  config: LoopConfig,
+  *,
+  log: Callable[[int, dict[str, float]], None],
+  save: Callable[[train_state.TrainState], None],
+  progress: Callable[[int, str], None] = lambda step, note: None,
+  ref_params: Any = None,
+) -> train_state.TrainState:
+  """Trains from the state's step up to `config.num_steps`.
+
+  Args:
+    state: where to start; its step tells which tasks come next.
+    parts: engine, tools, tasks and the compiled step.
+    config: the loop's numbers.
+    log: takes (step, metrics) once a step.
+    save: writes a checkpoint of the state.
+    progress: told (steps done, a short note) all along.
+    ref_params: what a KL term is taken to, if the step has one.
+
+  Returns:
+    the trained state.
+  """
+  parts.engine.set_params(state.params)
+  for step in range(int(state.step), config.num_steps):
+    start = time.monotonic()
+    parts.engine.reset_stats()
+    tasks = pick_tasks(
+      parts.train_tasks, step, config.tasks_per_step, config.seed
+    )
+    groups = rollout_lib.rollout_groups(
+      parts.engine,
+      parts.tokenizer,
+      parts.tools,
+      tasks,
+      seed=config.seed,
+      step=step,
+      progress=lambda done, total, step=step: progress(
+        step, f'rollouts {done}/{total}'
+      ),
+      **parts.rollout,
+    )
+    rolled = time.monotonic()
+    engine_stats = parts.engine.stats()
+    scores = [
+      [rewards.score(rollout, task, **parts.reward) for rollout in group]
+      for task, group in zip(tasks, groups, strict=True)
+    ]
+    batch = batching.make_batch(
+      groups,
+      [
+        advantages_lib.group_advantages(
+          np.array([score.reward for score in group]), ddof=parts.ddof
+        )
+        for group in scores
+      ],
+      trained=[
+        [
+          rewards.trained_mask(rollout, score)
+          for rollout, score in zip(group, group_scores, strict=True)
+        ]
+        for group, group_scores in zip(groups, scores, strict=True)
+      ],
+      **parts.batch,
+    )
+    progress(step, 'update')
+    state, step_metrics = parts.step(state, batch, ref_params)
+    parts.engine.set_params(state.params)
+    metrics = {f'train/{k}': float(v) for k, v in step_metrics.items()}
+    metrics |= rollout_metrics(groups, scores)
+    metrics |= {
+      f'batch/{k}': float(v) for k, v in dataclasses.asdict(batching.batch_stats(batch)).items()
+    }
+    end = time.monotonic()
+    metrics |= {
+      'time/rollout_s': rolled - start,
+      'time/update_s': end - rolled,
+    }
+    metrics |= {
+      f'engine/{k}': float(v)
+      for k, v in dataclasses.asdict(engine_stats).items()
+    }
+    done = step + 1
+    if config.eval_every and done % config.eval_every == 0:
+      progress(step, 'validation')
+      rows, _ = runner.evaluate(
+        parts.engine,
+        parts.tokenizer,
+        parts.tools,
+        parts.valid_tasks,
+        samples=config.eval_samples,
+        seed=config.seed,
+        rollout=parts.rollout,
+        reward=parts.reward,
+      )
+      for name in ('item_f1', 'row_f1', 'success', 'reward'):
+        metrics[f'valid/{name}'] = float(np.mean([r[name] for r in rows]))
+    log(step, metrics)
+    if done % config.checkpoint_every == 0 or done == config.num_steps:
+      save(state)
+    progress(done, f'reward {metrics["rollout/reward"]:.3f}')
+  return state
+
+
+def rollout_metrics(
+  groups: Sequence[Sequence[types.Rollout]],
+  scores: Sequence[Sequence[types.Score]],
+) -> dict[str, float]:
+  """Means over rollouts: reward, its parts, turns, agents, tokens, failures."""
+  flat_scores = [score for group in scores for score in group]
+  rollouts = [rollout for group in groups for rollout in group]
+  trajectories = [t for rollout in rollouts for t in rollout.trajectories]
+  metrics = {'reward': [score.reward for score in flat_scores]}
+  # A part that only some kinds of task have is averaged over those.
+  for score in flat_scores:
+    for name, value in score.parts.items():
+      metrics.setdefault(name, []).append(value)
+  metrics['lead_turns'] = [len(r.lead.turns) for r in rollouts]
+  metrics['subagents'] = [len(r.subagents) for r in rollouts]
+  metrics['subagent_turns'] = [
+    len(t.turns) for r in rollouts for t in r.subagents
+  ]
+  metrics['failed_agents'] = [bool(t.failures) for t in trajectories]
+  metrics['tokens'] = [len(t.token_ids) for t in trajectories]
+  metrics['sampled_tokens'] = [t.num_sampled for t in trajectories]
+  return {
+    f'rollout/{name}': float(np.mean(values)) if values else 0.0
+    for name, values in metrics.items()
+  }

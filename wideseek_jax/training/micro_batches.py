@@ -1,0 +1,174 @@
+"""Running a model over a `Batch`, one micro-batch at a time.
+
+In: parameters and a batch. Out: scores of its tokens, or the summed gradient of
+a per-micro-batch loss. Both training steps are written with these pieces.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from wideseek_jax import sharding
+from wideseek_jax.models import config as model_config
+from wideseek_jax.models import transformer
+from wideseek_jax.rl import logprobs
+from wideseek_jax.training import batching, packed_attention, train_state
+
+# score(params, micro_batch of [B, T] arrays) -> TokenScores of [B, T] arrays.
+Scorer = Callable[[Any, batching.Batch], logprobs.TokenScores]
+# loss(params, micro_batch of [B, T] arrays) -> (loss, sums for the log).
+Loss = Callable[[Any, batching.Batch], tuple[jax.Array, dict[str, jax.Array]]]
+
+
+def put_batch(batch: batching.Batch, mesh: jax.sharding.Mesh) -> batching.Batch:
+  """Lays a batch on the mesh: rows dealt over 'data' and 'fsdp'.
+
+  Every process gives the same batch and keeps the rows of its own devices.
+
+  Raises:
+    ValueError: the rows of a micro-batch do not divide over the devices.
+  """
+  rows = batch.tokens.shape[1]
+  ways = mesh.shape['data'] * mesh.shape['fsdp']
+  if rows % ways:
+    raise ValueError(
+      f'{rows} rows per micro-batch do not divide over {ways} devices of the '
+      f'mesh axes data and fsdp'
+    )
+  by_rows = jax.sharding.PartitionSpec(None, ('data', 'fsdp'), None)
+
+  def put(array):
+    spec = by_rows if np.ndim(array) else jax.sharding.PartitionSpec()
+    return jax.device_put(array, jax.sharding.NamedSharding(mesh, spec))
+
+  return jax.tree.map(put, batch)
+
+
+def make_scorer(
+  config: model_config.ModelConfig,
+  mesh: jax.sharding.Mesh,
+  *,
+  logprob_chunk: int,
+  attention_block: int = 64,
+  temperature: float = 1.0,
+  entropy_grad: bool = False,
+  compute_dtype: Any = jnp.float32,
+  remat: bool = False,
+) -> Scorer:
+  """A function from parameters and packed rows to scores of their targets.
+
+  Args:
+    config: the model's shape.
+    mesh: where it runs.
+    logprob_chunk: chunk_len of `logprobs.token_logprobs`.
+    attention_block: block of `packed_attention.packed_attend`.
+    temperature: see `logprobs.token_logprobs`.
+    entropy_grad: see `logprobs.token_logprobs`.
+    compute_dtype: parameters are cast to it; gradients come back in theirs.
+    remat: recompute blocks in the backward pass: less memory, a third more
+      work.
+  """
+  constrain = functools.partial(
+    sharding.constrain, mesh=mesh, table=sharding.TRAIN_TABLE
+  )
+
+  def score(params, micro_batch):
+    params = jax.tree.map(lambda p: p.astype(compute_dtype), params)
+    hidden_BTD, _ = transformer.apply(
+      config,
+      params,
+      micro_batch.tokens,
+      micro_batch.positions,
+      packed_attention.packed_attend(
+        micro_batch.segment_ids, micro_batch.positions, block=attention_block
+      ),
+      constrain=constrain,
+      remat=remat,
+    )
+    return logprobs.token_logprobs(
+      hidden_BTD,
+      functools.partial(transformer.unembed, config, params),
+      micro_batch.targets,
+      chunk_len=logprob_chunk,
+      temperature=temperature,
+      entropy_grad=entropy_grad,
+    )
+
+  return score
+
+
+def take_micro_batch(
+  batch: batching.Batch, index: jax.Array | int
+) -> batching.Batch:
+  """The batch with [B, T] arrays of one micro-batch; scalars stay."""
+
+  def take(array):
+    if array.ndim == 0:
+      return array
+    return jax.lax.dynamic_index_in_dim(array, index, keepdims=False)
+
+  return jax.tree.map(take, batch)
+
+
+def accumulate(
+  loss_fn: Loss, params: Any, batch: batching.Batch
+) -> tuple[Any, dict[str, jax.Array]]:
+  """Sums loss, gradient and metrics over the micro-batches that hold anything.
+
+  The number of rounds is data, not shape: a batch padded to a bucket costs only
+  what it holds, and compiles once. Nothing is normalised on the way.
+
+  Returns:
+    (gradient in the parameters' types, metrics with 'loss' added). Metrics are
+    sums; those whose name ends in '_max' are maxima, at least 0.
+  """
+  first = jax.eval_shape(lambda b: take_micro_batch(b, 0), batch)
+  _, shapes = jax.eval_shape(loss_fn, params, first)
+  names = {'loss', *shapes}
+
+  def body(index, carry):
+    grads, metrics = carry
+    micro_batch = take_micro_batch(batch, index)
+    # Tied to the round: XLA would otherwise gather all sharded parameters once,
+    # before the loop, and hold the whole model on every device.
+    here, micro_batch = jax.lax.optimization_barrier((params, micro_batch))
+    (loss, seen), more = jax.value_and_grad(loss_fn, has_aux=True)(
+      here, micro_batch
+    )
+    seen = seen | {'loss': loss}
+    metrics = {
+      name: jnp.maximum(value, seen[name])
+      if name.endswith('_max')
+      else value + seen[name]
+      for name, value in metrics.items()
+    }
+    return jax.tree.map(jnp.add, grads, more), metrics
+
+  zeros = {name: jnp.zeros((), jnp.float32) for name in names}
+  return jax.lax.fori_loop(
+    0,
+    batch.num_micro_batches,
+    body,
+    (jax.tree.map(jnp.zeros_like, params), zeros),
+  )
+
+
+def apply_gradient(
+  optimizer: optax.GradientTransformation,
+  state: train_state.TrainState,
+  grads: Any,
+) -> train_state.TrainState:
+  """One update of the optimiser."""
+  updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+  return dataclasses.replace(
+    state,
+    params=optax.apply_updates(state.params, updates),
+    opt_state=opt_state,
+    step=state.step + 1,
+  )
