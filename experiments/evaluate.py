@@ -1,6 +1,6 @@
 """Scores a policy on held-out tasks.
 
-  python -m experiments.evaluate --workdir=runs/eval --config.policy=runs/tiny/policy
+  python -m experiments.evaluate --workdir=runs/eval
 """
 
 import pathlib

@@ -1,6 +1,6 @@
 """Trains a policy with GRPO.
 
-  python -m experiments.train --workdir=runs/tiny --config.grpo.clip_high=0.3
+python -m experiments.train --workdir=runs/tiny --config.grpo.clip_high=0.3
 """
 
 from absl import flags
@@ -24,7 +24,7 @@ def main() -> None:
     on_step=lambda step, metrics: print(
       f'step {step + 1}: reward {metrics["rollout/reward"]:.3f}, '
       f'item F1 {metrics.get("rollout/item_f1", 0.0):.3f}, '
-      f'{metrics["rollout/subagents"]:.1f} subagents, '
+      f'{metrics["rollout/num_subagents"]:.1f} subagents, '
       f'{metrics["time/rollout_s"]:.1f} s rollout, '
       f'{metrics["time/update_s"]:.1f} s update',
       flush=True,

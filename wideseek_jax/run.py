@@ -24,11 +24,13 @@ class Evaluation:
     tasks: what was asked.
     rows: one a rollout: task_id, sample, reward and the parts of its score.
     groups: the rollouts, in the order of tasks.
+    scores: of the rollouts, in the same order.
   """
 
   tasks: list[types.Task]
   rows: list[runner.Row]
   groups: list[list[types.Rollout]]
+  scores: list[list[types.Score]]
 
 
 def prepare_workdir(workdir: str | os.PathLike, *, resume: bool) -> None:
@@ -87,6 +89,7 @@ def train(
   workdir: str | os.PathLike,
   *,
   resume: bool = False,
+  name: str = 'training',
   on_step: Callable[[int, dict[str, float]], None] | None = None,
 ) -> build.Policy:
   """Trains a policy with GRPO; the workdir then holds the whole run.
@@ -98,6 +101,7 @@ def train(
     config: see `config.default_config`.
     workdir: the run's folder.
     resume: go on from the newest checkpoint in it.
+    name: what the progress line calls it.
     on_step: called with (step, metrics) after every update.
 
   Returns:
@@ -117,7 +121,7 @@ def train(
   parts = build_parts(config, policy, tokenizer)
   loop_config = loop.LoopConfig(seed=config.seed, **config.loop)
   log = metrics_log.MetricsLog(workdir, resume_step=int(state.step))
-  stage = progress.Stage('training', loop_config.num_steps, 'steps')
+  stage = progress.Stage(name, loop_config.num_steps, 'steps')
 
   def write(step: int, metrics: dict[str, float]) -> None:
     log.write(step, metrics)
@@ -181,7 +185,7 @@ def evaluate(
   tasks = build.build_tasks(config, split)
   stage = progress.Stage(name, len(tasks) * samples, 'rollouts')
   with stage:
-    rows, groups = runner.evaluate(
+    groups, scores = runner.evaluate(
       build.build_engine(config, policy),
       tokenizer,
       build.build_tools(config),
@@ -192,4 +196,5 @@ def evaluate(
       reward=dict(config.reward),
       progress=lambda done, total: stage.update(done),
     )
-  return Evaluation(tasks, rows, groups)
+  rows = runner.result_rows(tasks, groups, scores)
+  return Evaluation(tasks, rows, groups, scores)

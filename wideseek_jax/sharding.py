@@ -39,7 +39,6 @@ DECODE_TABLE: Table = {
   'heads': 'tensor',
   'kv_heads': 'tensor',
   'head_dim': None,
-  'layers': None,
   'pages': None,
   'page': None,
 }
@@ -52,7 +51,7 @@ def make_mesh(
 
   Args:
     shape: sizes of the three axes; one of them may be -1, "the rest".
-    devices: the devices in order; all of the process's job if None.
+    devices: the devices in order; all that the job has if None.
 
   Raises:
     ValueError: the sizes do not multiply to the number of devices.

@@ -20,7 +20,8 @@ import numpy as np
 Role = Literal['lead', 'subagent', 'single']
 FinishReason = Literal['stop', 'length', 'context']
 
-# Why an agent failed (SPEC A.5). An agent without any ended by itself.
+# Why an agent failed (after arXiv 2602.04634, released code). An agent without
+# any of these ended by itself.
 CONTEXT_FAILED = 'context_failed'
 TURN_LIMIT_FAILED = 'max_turn_limit_failed'
 TURN_REPEAT_FAILED = 'turn_repeat_failed'

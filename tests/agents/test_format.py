@@ -64,7 +64,11 @@ def test_terminal_and_bidi_characters_are_inert():
   assert format.inert('Zoë 東京 𝛼') == 'Zoë 東京 𝛼'
 
 
-@hypothesis.settings(max_examples=50, deadline=None)
+@hypothesis.settings(
+  max_examples=50,
+  deadline=None,
+  suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 @hypothesis.given(st.text(st.characters(), max_size=40))
 def test_any_text_prints_safely(hostile):
   subagent = helpers.trajectory(

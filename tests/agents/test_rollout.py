@@ -88,12 +88,14 @@ def test_what_earlier_subagents_found_can_be_opened_later():
         return helpers.search('a')
       case ((2 | 3), 0):
         return helpers.access('facts/a/0')
+      case 2, 1:  # The search is over, but it was a sibling's.
+        return helpers.access('facts/a/0')
       case _:
         return 'Done.'
 
   (r,) = run(respond)
   # Agent 2 ran beside the search, agent 3 after it.
-  assert r.trajectories[2].turns[0].tool_names == ()
+  assert [t.tool_names for t in r.trajectories[2].turns] == [(), (), ()]
   assert r.trajectories[3].turns[0].tool_names == ('access',)
 
 
@@ -136,6 +138,33 @@ def test_a_turn_is_cut_at_its_own_limit():
   (r,) = run(lambda *_: 'x' * 2000, max_turn_tokens=70)
   assert r.lead.num_sampled == 70
   assert r.lead.turns[0].finish_reason == 'length'
+
+
+def test_every_turn_has_an_address_of_its_own():
+  keys = []
+
+  def respond(messages, key):
+    keys.append(key)
+    _, turn = numbered(messages, key)
+    return 'Done.' if key[4] or turn else helpers.fan_out('x', 'y')
+
+  other = types.Task('t', 'Q?', 'deep', answers=('a',))
+  rollout.rollout_groups(
+    scripted.ScriptedEngine(TOKENIZER, respond),
+    TOKENIZER,
+    helpers.Tools(),
+    [helpers.TASK, other],
+    seed=8,
+    step=9,
+    group_size=2,
+    prompt_style='compact',
+  )
+  # 2 tasks × 2 rollouts × (2 turns of the lead + 1 of each subagent).
+  assert len(keys) == len(set(keys)) == 16
+  assert {key[:2] for key in keys} == {(8, 9)}
+  assert len({key[2] for key in keys}) == 2
+  # The device folds 32-bit words.
+  assert all(0 <= part < 2**31 for key in keys for part in key)
 
 
 def test_the_kind_of_task_chooses_the_prompt():

@@ -142,7 +142,11 @@ PIECES = st.sampled_from(
 )
 
 
-@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.settings(
+  max_examples=300,
+  deadline=None,
+  suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 @hypothesis.given(
   st.lists(PIECES | st.text(max_size=5), max_size=30).map(''.join)
 )

@@ -17,7 +17,7 @@ import transformers
 def reference(tied: bool) -> dict[str, np.ndarray]:
   torch.manual_seed(0 if tied else 1)
   config = transformers.Qwen3Config(
-    vocab_size=40,
+    vocab_size=24,
     hidden_size=16,
     intermediate_size=24,
     num_hidden_layers=2,
@@ -32,14 +32,15 @@ def reference(tied: bool) -> dict[str, np.ndarray]:
   )
   model = transformers.Qwen3ForCausalLM(config).float().eval()
   # Larger than the default initialisation, and norms other than one, so that
-  # a wrong formula shows in the logits.
+  # a wrong formula shows in the logits; multiples of 1/32, which fit int8.
   with torch.no_grad():
     for name, weight in model.named_parameters():
       if 'norm' in name:
         weight.uniform_(0.5, 1.5)
       else:
         weight.normal_(0, 0.3)
-  ids = torch.randint(0, 40, (2, 20))
+      weight.copy_((weight * 32).round().clamp(-127, 127) / 32)
+  ids = torch.randint(0, 24, (2, 12))
   with torch.no_grad():
     logits = model(ids).logits
   out = {
@@ -49,7 +50,7 @@ def reference(tied: bool) -> dict[str, np.ndarray]:
   }
   for name, weight in model.state_dict().items():
     if not (tied and name == 'lm_head.weight'):
-      out[f'weights/{name}'] = weight.numpy()
+      out[f'weights_32/{name}'] = (weight.numpy() * 32).astype(np.int8)
   return out
 
 

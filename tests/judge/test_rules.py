@@ -75,7 +75,11 @@ def test_columns_match_without_case_and_spaces():
   assert rules.column_key('a') != rules.column_key('b')
 
 
-@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.settings(
+  max_examples=300,
+  deadline=None,
+  suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 @hypothesis.given(
   st.text(max_size=20)
   | st.text('0123456789,.-+%$ ', max_size=12)
@@ -87,17 +91,18 @@ def test_any_cell_is_itself(cell):
   hash(rules.canonical(cell))
 
 
+@hypothesis.settings(deadline=None)
 @hypothesis.given(st.integers(-(10**20), 10**20), st.integers(-2, 2))
 def test_whole_numbers_are_compared_exactly(number, change):
   assert rules.decide(f'{number:,}', str(number + change)) is (change == 0)
 
 
 def test_long_cells_are_compared_fast():
-  started = time.monotonic()
+  started = time.process_time()
   for unit in ('\u0301\u0323', '1', '1,', ' ', '1 ', 'http://', '**'):
     cell = unit * (1_000_000 // len(unit))
     assert rules.decide(cell, cell) is True
     assert rules.decide(cell, cell + 'x') is None
     rules.canonical(cell[:4096])
     rules.column_key(cell)
-  assert time.monotonic() - started < 5
+  assert time.process_time() - started < 5

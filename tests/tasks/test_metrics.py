@@ -137,7 +137,11 @@ CELLS = st.sampled_from(['a', 'A', 'b', '1', '1.0', ''])
 ROWS = st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=1, max_size=5)
 
 
-@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.settings(
+  max_examples=300,
+  deadline=None,
+  suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 @hypothesis.given(ROWS, ROWS, st.sampled_from([1, 2]))
 def test_figures_are_bounded_and_symmetric(one, two, num_keys):
   keys = GOLD.columns[:num_keys]

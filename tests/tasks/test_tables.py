@@ -42,6 +42,7 @@ def test_tables_that_parse(text):
     ('| a |\n|---|\n| 1 |', 'no closed'),
     ('```\n| a |\n| 1 |\n```', 'no closed'),
     ('```markdown\n| a |\n| 1 |', 'no closed'),
+    ('```markdown\n| a |\n| 1 |\n```markdown\n| b |', 'no closed'),
     (f'<think>{BLOCK}', 'no closed'),
     (f'<think>{BLOCK}</think> Done.', 'no closed'),
     (f'{BLOCK}<think>', 'no closed'),
@@ -69,7 +70,11 @@ CELL = st.text(
 )
 
 
-@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.settings(
+  max_examples=300,
+  deadline=None,
+  suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 @hypothesis.given(st.data())
 def test_a_rendered_table_reads_back(data):
   width = data.draw(st.integers(1, 4))
@@ -103,7 +108,11 @@ HOSTILE = st.sampled_from(
 )
 
 
-@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.settings(
+  max_examples=300,
+  deadline=None,
+  suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 @hypothesis.given(st.lists(HOSTILE | st.text(max_size=3), max_size=40))
 def test_any_text_gives_a_table_or_a_reason(pieces):
   text = ''.join(pieces)
@@ -128,12 +137,12 @@ def test_any_text_gives_a_table_or_a_reason(pieces):
 )
 def test_a_megabyte_of_anything_is_read_fast(unit):
   body = unit * (1_000_000 // len(unit))
-  started = time.monotonic()
+  started = time.process_time()
   for text in (body, f'```markdown\n{body}\n```', f'\\boxed{{{body}'):
     tables.parse_markdown_table(text)
     tables.extract_boxed(text)
   # Linear work takes tenths of a second; quadratic work takes hours.
-  assert time.monotonic() - started < 10
+  assert time.process_time() - started < 10
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,8 @@ class Expert:
       return self._call('step', 'create_sub_agents', _subtasks([prompt]), rng)
     value = _value(replies[-1])
     if len(replies) == 1 and value:
-      prompt = f'The {outer} of the {inner} {value}'
+      # Not 'the country Peru': that would find the lists of such things.
+      prompt = f'The {outer} of the {value}'
       return self._call('step', 'create_sub_agents', _subtasks([prompt]), rng)
     return _say('answer', f'\\boxed{{{value}}}')
 

@@ -84,14 +84,12 @@ class _Sequence:
 
 def _buckets(page_size: int, max_context: int) -> tuple[int, ...]:
   """Context lengths to compile for: 128 · {1, 2, 3, 4, 6, 8, 12 …}."""
-  top = -(-max_context // page_size) * page_size
-  sizes, size = {top}, max(128, page_size)
-  while size < top:
-    sizes.add(size)
-    if size > 128 and size + size // 2 < top and size // 2 % page_size == 0:
-      sizes.add(size + size // 2)
+  sizes, size = {max_context}, 128
+  while size < max_context:
+    sizes |= {size, size + size // 2} if size > 128 else {size}
     size *= 2
-  return tuple(sorted(-(-s // page_size) * page_size for s in sizes))
+  pages_needed = {-(-min(s, max_context) // page_size) for s in sizes}
+  return tuple(sorted(n * page_size for n in pages_needed))
 
 
 class Engine:
@@ -155,7 +153,8 @@ class Engine:
     self._chunk_len = chunk_len
     self._dtype = dtype
     self._contexts = _buckets(page_size, max_context)
-    self._row_buckets = tuple(sorted({max(1, num_rows // 8), num_rows}))
+    # The last agents of a task sample nearly alone: a second, small batch.
+    self._row_buckets = tuple(sorted({num_rows // 8 or num_rows, num_rows}))
     self._read_lens = tuple(sorted({page_size, prefill_len}))
     self._prefill_rows = min(prefill_rows, num_rows)
     self._replicated = sharding.named_sharding(self._mesh, (), (), {})

@@ -215,9 +215,11 @@ class PageTable:
   def publish(self, tokens: np.ndarray) -> None:
     """Lets others find all that the table holds of the sequence's tokens."""
     size = self._pool.page_size
-    for start in range(0, self.length, size):
+    # What is only borrowed has not been copied to a page of its own.
+    end = self.length - (self.length % size if self.borrowed else 0)
+    for start in range(0, end, size):
       place = start // size
-      held = tokens[start : min(start + size, self.length)]
+      held = tokens[start : min(start + size, end)]
       if self._pool.published(self.pages[place]) < len(held):
         parent = self._key(tokens, place)
         self._pool.publish(parent, self.pages[place], held)

@@ -34,7 +34,9 @@ class Estimate:
     return f'{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]'
 
 
-def task_means(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, float]:
+def task_means(
+  rows: Sequence[Mapping[str, Any]], name: str
+) -> dict[str, float]:
   """Task id → mean of one column over its samples; tasks without it are out."""
   values = defaultdict(list)
   for row in rows:

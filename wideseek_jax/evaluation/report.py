@@ -31,7 +31,7 @@ def plot_curve(
 
   Args:
     rows: one a training step, with 'step', 'rollout/item_f1' and
-      'rollout/subagents'.
+      'rollout/num_subagents'.
     before: held-out item F1 of the policy that training started from.
     after: held-out item F1 of the trained policy.
     path: PNG to write.
@@ -65,7 +65,7 @@ def plot_curve(
   axes.set_ylim(0, 1)
   axes.grid(alpha=0.3)
   right = axes.twinx()
-  subagents = [row['rollout/subagents'] for row in rows]
+  subagents = [row['rollout/num_subagents'] for row in rows]
   right.plot(steps, subagents, color='#74c476', ls=':', lw=1.5)
   right.set_ylabel('subagents a rollout (dotted)', color='#31a354')
   right.set_ylim(0, max([*subagents, 1]) * 1.4)
@@ -82,7 +82,10 @@ def results_table(
   """A Markdown table: each metric before, after, and its paired gain."""
   lines = ['| metric | before | after | gain |', '|---|---|---|---|']
   for name in names:
-    first, second = metrics.task_means(before, name), metrics.task_means(after, name)
+    first, second = (
+      metrics.task_means(before, name),
+      metrics.task_means(after, name),
+    )
     gain = metrics.paired_gain(first, second)
     lines.append(
       f'| {name} | {metrics.estimate(list(first.values()))} '

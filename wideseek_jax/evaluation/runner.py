@@ -1,7 +1,7 @@
 """Runs a policy on tasks and scores every rollout.
 
-In: an engine, tools and tasks. Out: one row a rollout (plain numbers, ready for
-a jsonl) and the rollouts themselves for display.
+In: an engine, tools and tasks. Out: the rollouts with their scores, and rows of
+plain numbers, one a rollout, ready for a jsonl.
 """
 
 import json
@@ -31,7 +31,7 @@ def evaluate(
   rollout: Mapping[str, Any],
   reward: Mapping[str, Any],
   progress: Callable[[int, int], None] | None = None,
-) -> tuple[list[Row], list[list[types.Rollout]]]:
+) -> tuple[list[list[types.Rollout]], list[list[types.Score]]]:
   """Makes `samples` rollouts of every task and scores them.
 
   Args:
@@ -46,8 +46,7 @@ def evaluate(
     progress: called with (rollouts finished, rollouts in all).
 
   Returns:
-    rows with task_id, sample, reward and every part of the score; and the
-    groups of rollouts, in the order of `tasks`.
+    groups of rollouts and of their scores, in the order of `tasks`.
   """
   groups = rollout_lib.rollout_groups(
     engine,
@@ -59,19 +58,25 @@ def evaluate(
     progress=progress,
     **{**rollout, 'group_size': samples},
   )
-  rows = []
-  for task, group in zip(tasks, groups, strict=True):
-    for rollout_ in group:
-      score = rewards.score(rollout_, task, **reward)
-      rows.append(
-        {
-          'task_id': task.task_id,
-          'sample': rollout_.index,
-          'reward': score.reward,
-          **score.parts,
-        }
-      )
-  return rows, groups
+  return groups, rewards.score_groups(groups, tasks, **reward)
+
+
+def result_rows(
+  tasks: Sequence[types.Task],
+  groups: Sequence[Sequence[types.Rollout]],
+  scores: Sequence[Sequence[types.Score]],
+) -> list[Row]:
+  """One row a rollout: task_id, sample, reward and every part of the score."""
+  return [
+    {
+      'task_id': task.task_id,
+      'sample': rollout.index,
+      'reward': score.reward,
+      **score.parts,
+    }
+    for task, group, group_scores in zip(tasks, groups, scores, strict=True)
+    for rollout, score in zip(group, group_scores, strict=True)
+  ]
 
 
 def write_rows(path: str | pathlib.Path, rows: Sequence[Row]) -> None:

@@ -197,9 +197,7 @@ def _check_names(found: set[str], expected: set[str]) -> None:
 
 def _check_shape(name: str, found: tuple, expected: tuple) -> None:
   if tuple(found) != tuple(expected):
-    raise ValueError(
-      f'{name} has shape {tuple(found)}, not {tuple(expected)}'
-    )
+    raise ValueError(f'{name} has shape {tuple(found)}, not {tuple(expected)}')
 
 
 def _weight_files(folder: pathlib.Path) -> dict[str, str]:
@@ -225,9 +223,7 @@ def _write_json(path: pathlib.Path, value: dict[str, Any]) -> None:
   _replace(path, lambda temporary: temporary.write_text(text))
 
 
-def _replace(
-  path: pathlib.Path, write: Callable[[pathlib.Path], Any]
-) -> None:
+def _replace(path: pathlib.Path, write: Callable[[pathlib.Path], Any]) -> None:
   """Writes beside the path and moves it there whole."""
   handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
   os.close(handle)

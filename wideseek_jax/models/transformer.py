@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from wideseek_jax.models import config as model_config
@@ -22,18 +23,20 @@ Params = dict[str, Any]
 # constrain(array, logical axis names) -> array; see sharding.constrain.
 Constrain = Callable[[jax.Array, tuple[str | None, ...]], jax.Array]
 
+# draw(shape, standard deviation) -> normal numbers.
+Draw = Callable[[tuple[int, ...], float], jax.Array]
+
 RESIDUAL_AXES = ('batch', 'time', None)
 
 
 def _weight(
-  rngs: nnx.Rngs,
+  draw: Draw,
   shape: tuple[int, ...],
   axes: tuple[str, ...],
   fan_in: int,
   gain: float = 1.0,
 ) -> nnx.Param:
-  value = jax.random.normal(rngs.params(), shape) * (gain / math.sqrt(fan_in))
-  return nnx.Param(value, logical_axes=axes)
+  return nnx.Param(draw(shape, gain / math.sqrt(fan_in)), logical_axes=axes)
 
 
 def _scale(size: int, axis: str) -> nnx.Param:
@@ -43,7 +46,7 @@ def _scale(size: int, axis: str) -> nnx.Param:
 class Block(nnx.Module):
   """Attention and feed-forward, each behind a norm, added to the stream."""
 
-  def __init__(self, config: model_config.ModelConfig, rngs: nnx.Rngs):
+  def __init__(self, config: model_config.ModelConfig, draw: Draw):
     c = config
     D, F, N, K, H = (
       c.embed_dim,
@@ -57,18 +60,18 @@ class Block(nnx.Module):
     gain = 1 / math.sqrt(2 * c.num_layers)
     self.config = config
     self.attn_norm = _scale(D, 'embed')
-    self.query = _weight(rngs, (D, N, H), ('embed', 'heads', 'head_dim'), D)
-    self.key = _weight(rngs, (D, K, H), ('embed', 'kv_heads', 'head_dim'), D)
-    self.value = _weight(rngs, (D, K, H), ('embed', 'kv_heads', 'head_dim'), D)
+    self.query = _weight(draw, (D, N, H), ('embed', 'heads', 'head_dim'), D)
+    self.key = _weight(draw, (D, K, H), ('embed', 'kv_heads', 'head_dim'), D)
+    self.value = _weight(draw, (D, K, H), ('embed', 'kv_heads', 'head_dim'), D)
     self.query_norm = _scale(H, 'head_dim')
     self.key_norm = _scale(H, 'head_dim')
     self.out = _weight(
-      rngs, (N, H, D), ('heads', 'head_dim', 'embed'), N * H, gain
+      draw, (N, H, D), ('heads', 'head_dim', 'embed'), N * H, gain
     )
     self.mlp_norm = _scale(D, 'embed')
-    self.gate = _weight(rngs, (D, F), ('embed', 'mlp'), D)
-    self.up = _weight(rngs, (D, F), ('embed', 'mlp'), D)
-    self.down = _weight(rngs, (F, D), ('mlp', 'embed'), F, gain)
+    self.gate = _weight(draw, (D, F), ('embed', 'mlp'), D)
+    self.up = _weight(draw, (D, F), ('embed', 'mlp'), D)
+    self.down = _weight(draw, (F, D), ('mlp', 'embed'), F, gain)
 
   def __call__(self, x_BTD, layer, sin, cos, attend, cache):
     eps = self.config.norm_eps
@@ -90,16 +93,16 @@ class Block(nnx.Module):
 class Transformer(nnx.Module):
   """Embedding, blocks and final norm; `unembed` is the output layer."""
 
-  def __init__(self, config: model_config.ModelConfig, rngs: nnx.Rngs):
+  def __init__(self, config: model_config.ModelConfig, draw: Draw):
     V, D = config.vocab_size, config.embed_dim
     self.config = config
-    self.embedding = _weight(rngs, (V, D), ('vocab', 'embed'), D)
+    self.embedding = _weight(draw, (V, D), ('vocab', 'embed'), D)
     self.layers = nnx.Dict(
-      {str(i): Block(config, rngs) for i in range(config.num_layers)}
+      {str(i): Block(config, draw) for i in range(config.num_layers)}
     )
     self.final_norm = _scale(D, 'embed')
     if not config.tied:
-      self.unembedding = _weight(rngs, (V, D), ('vocab', 'embed'), D)
+      self.unembedding = _weight(draw, (V, D), ('vocab', 'embed'), D)
 
   def __call__(self, tokens_BT, positions_BT, attend, cache, constrain, remat):
     c = self.config
@@ -118,7 +121,9 @@ class Transformer(nnx.Module):
 
 @functools.lru_cache
 def _abstract(config: model_config.ModelConfig) -> tuple[nnx.GraphDef, Any]:
-  model = nnx.eval_shape(lambda: Transformer(config, nnx.Rngs(0)))
+  model = nnx.eval_shape(
+    lambda: Transformer(config, lambda shape, _: jnp.zeros(shape))
+  )
   return nnx.split(model)
 
 
@@ -127,14 +132,21 @@ def init_params(config: model_config.ModelConfig, key: jax.Array) -> Params:
 
   Args:
     config: the model's shape.
-    key: a JAX random key.
+    key: a JAX random key; not a traced one, the draw is the host's.
 
   Returns:
     Nested dict of float32 arrays: embedding [V, D], layers.{i}.{attn_norm,
     query, key, value, query_norm, key_norm, out, mlp_norm, gate, up, down},
     final_norm [D], and unembedding [V, D] if untied.
   """
-  model = Transformer(config, nnx.Rngs(params=key))
+  # NumPy's generator: XLA takes seconds to compile a draw for every shape.
+  generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+
+  def draw(shape: tuple[int, ...], std: float) -> jax.Array:
+    normal = generator.standard_normal(shape, np.float32)
+    return jnp.asarray(normal * np.float32(std))
+
+  model = Transformer(config, draw)
   return nnx.to_pure_dict(nnx.split(model)[1])
 
 

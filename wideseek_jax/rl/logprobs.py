@@ -19,7 +19,8 @@ class TokenScores(NamedTuple):
   Attributes:
     logprobs: float32 [B, T], log-prob of the target.
     entropy: float32 [B, T], of the whole distribution, in nats.
-    is_top: bool [B, T], no token is likelier than the target.
+    is_top: bool [B, T], no token is likelier than the target (by more than
+      1e-5 nats).
   """
 
   logprobs: jax.Array
@@ -51,7 +52,8 @@ def score_logits(logits_BTV: jax.Array, targets_BT: jax.Array) -> TokenScores:
   return TokenScores(
     logprobs=target_BT - log_sum_BT,
     entropy=log_sum_BT - mean_BT,
-    is_top=target_BT >= 0,
+    # Not >= 0: XLA may compute a logit twice, with other last bits.
+    is_top=target_BT >= -1e-5,
   )
 
 

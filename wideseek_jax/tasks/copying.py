@@ -26,10 +26,9 @@ class Separators:
 def _strings(
   rng: np.random.Generator, ids: np.ndarray, count: int, longest: int
 ) -> list[list[int]]:
-  """Random strings; tokens recur within a lesson, as they do in real names."""
-  pool = rng.choice(ids, size=max(8, 3 * count))
+  """Uniform random strings of 1 to `longest` tokens."""
   sizes = rng.integers(1, longest + 1, size=count)
-  return [rng.choice(pool, size=size).tolist() for size in sizes]
+  return [rng.choice(ids, size=size).tolist() for size in sizes]
 
 
 def _repeat(rng, ids, sep):

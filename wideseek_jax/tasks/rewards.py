@@ -8,6 +8,8 @@ An error in the data or in a judge is raised. It never looks like a rollout
 that answered badly.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from wideseek_jax import types
@@ -74,6 +76,18 @@ def score(
     summands['length'] = 0.0 - length_penalty * min(max(over, 0.0), 1.0)
   flags = {'format_ok': float(format_ok), 'lead_ok': float(lead_ok)}
   return types.Score(sum(summands.values()), summands | flags | parts | counts)
+
+
+def score_groups(
+  groups: Sequence[Sequence[types.Rollout]],
+  tasks: Sequence[types.Task],
+  **options,
+) -> list[list[types.Score]]:
+  """Scores groups of rollouts, each with the task at its place."""
+  return [
+    [score(rollout, task, **options) for rollout in group]
+    for task, group in zip(tasks, groups, strict=True)
+  ]
 
 
 def trained_turns(

@@ -45,21 +45,24 @@ def parse_markdown_table(answer: str) -> tuple[types.Table | None, str]:
   for number, line in enumerate(lines):
     if '|' not in line:
       return None, f'Line {number + 1} of the table holds no cell border.'
-  columns, *rows = (_cells(line) for line in lines)
-  # Only the line below the header can be a separator: further down, a row of
-  # dashes is data.
-  if rows and _is_separator(rows[0]):
-    rows = rows[1:]
+  columns, lines = _cells(lines[0]), lines[1:]
   if '' in columns:
     return None, 'A column has no name.'
   if len(set(columns)) < len(columns):
     return None, 'Two columns have the same name.'
-  if not rows:
+  # Only the line below the header can be a separator: further down, a row of
+  # dashes is data.
+  if lines and _is_separator(_cells(lines[0])):
+    lines = lines[1:]
+  if not lines:
     return None, 'The table has no rows.'
-  for number, row in enumerate(rows):
-    if len(row) != len(columns):
+  rows = []
+  for line in lines:
+    rows.append(_cells(line))
+    if len(rows[-1]) != len(columns):
       return None, (
-        f'Row {number + 1} has {len(row)} cells; the header has {len(columns)}.'
+        f'Row {len(rows)} has {len(rows[-1])} cells; the header has '
+        f'{len(columns)}.'
       )
   return types.Table(columns, tuple(rows)), ''
 

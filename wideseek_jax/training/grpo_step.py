@@ -116,7 +116,7 @@ def make_grpo_step(
       for name, value in sums.items()
     }
     metrics['ratio_mean'] = metrics.pop('ratio')
-    metrics['grad_norm'] = optax.global_norm(grads)
+    metrics['grad_norm'] = optax.tree.norm(grads)
     metrics['skipped'] = jnp.zeros(())
     if max_ratio is None:
       return micro_batches.apply_gradient(optimizer, state, grads), metrics

@@ -122,10 +122,7 @@ def train(
     )
     rolled = time.monotonic()
     engine_stats = parts.engine.stats()
-    scores = [
-      [rewards.score(rollout, task, **parts.reward) for rollout in group]
-      for task, group in zip(tasks, groups, strict=True)
-    ]
+    scores = rewards.score_groups(groups, tasks, **parts.reward)
     batch = batching.make_batch(
       groups,
       [
@@ -147,9 +144,11 @@ def train(
     state, step_metrics = parts.step(state, batch, ref_params)
     parts.engine.set_params(state.params)
     metrics = {f'train/{k}': float(v) for k, v in step_metrics.items()}
-    metrics |= rollout_metrics(groups, scores)
+    metrics |= rollout_metrics(groups)
+    metrics |= score_means(scores, 'rollout/')
     metrics |= {
-      f'batch/{k}': float(v) for k, v in dataclasses.asdict(batching.batch_stats(batch)).items()
+      f'batch/{k}': float(v)
+      for k, v in dataclasses.asdict(batching.batch_stats(batch)).items()
     }
     end = time.monotonic()
     metrics |= {
@@ -163,7 +162,7 @@ def train(
     done = step + 1
     if config.eval_every and done % config.eval_every == 0:
       progress(step, 'validation')
-      rows, _ = runner.evaluate(
+      _, valid_scores = runner.evaluate(
         parts.engine,
         parts.tokenizer,
         parts.tools,
@@ -173,8 +172,7 @@ def train(
         rollout=parts.rollout,
         reward=parts.reward,
       )
-      for name in ('item_f1', 'row_f1', 'success', 'reward'):
-        metrics[f'valid/{name}'] = float(np.mean([r[name] for r in rows]))
+      metrics |= score_means(valid_scores, 'valid/')
     log(step, metrics)
     if done % config.checkpoint_every == 0 or done == config.num_steps:
       save(state)
@@ -182,28 +180,29 @@ def train(
   return state
 
 
+def score_means(
+  scores: Sequence[Sequence[types.Score]], prefix: str
+) -> dict[str, float]:
+  """Mean reward and mean of each part, over the rollouts that have it."""
+  values = {}
+  for score in (score for group in scores for score in group):
+    for name, value in {'reward': score.reward, **score.parts}.items():
+      values.setdefault(prefix + name, []).append(value)
+  return {name: float(np.mean(found)) for name, found in values.items()}
+
+
 def rollout_metrics(
   groups: Sequence[Sequence[types.Rollout]],
-  scores: Sequence[Sequence[types.Score]],
 ) -> dict[str, float]:
-  """Means over rollouts: reward, its parts, turns, agents, tokens, failures."""
-  flat_scores = [score for group in scores for score in group]
-  rollouts = [rollout for group in groups for rollout in group]
-  trajectories = [t for rollout in rollouts for t in rollout.trajectories]
-  metrics = {'reward': [score.reward for score in flat_scores]}
-  # A part that only some kinds of task have is averaged over those.
-  for score in flat_scores:
-    for name, value in score.parts.items():
-      metrics.setdefault(name, []).append(value)
-  metrics['lead_turns'] = [len(r.lead.turns) for r in rollouts]
-  metrics['subagents'] = [len(r.subagents) for r in rollouts]
-  metrics['subagent_turns'] = [
-    len(t.turns) for r in rollouts for t in r.subagents
+  """Means over agents: failures, tokens, sampled tokens."""
+  trajectories = [
+    t for g in groups for rollout in g for t in rollout.trajectories
   ]
-  metrics['failed_agents'] = [bool(t.failures) for t in trajectories]
-  metrics['tokens'] = [len(t.token_ids) for t in trajectories]
-  metrics['sampled_tokens'] = [t.num_sampled for t in trajectories]
+  values = {
+    'failed_agents': [bool(t.failures) for t in trajectories],
+    'tokens': [len(t.token_ids) for t in trajectories],
+    'sampled_tokens': [t.num_sampled for t in trajectories],
+  }
   return {
-    f'rollout/{name}': float(np.mean(values)) if values else 0.0
-    for name, values in metrics.items()
+    f'rollout/{name}': float(np.mean(found)) for name, found in values.items()
   }

@@ -137,9 +137,11 @@ def accumulate(
     micro_batch = take_micro_batch(batch, index)
     # Tied to the round: XLA would otherwise gather all sharded parameters once,
     # before the loop, and hold the whole model on every device.
-    here, micro_batch = jax.lax.optimization_barrier((params, micro_batch))
+    tied_params, micro_batch = jax.lax.optimization_barrier(
+      (params, micro_batch)
+    )
     (loss, seen), more = jax.value_and_grad(loss_fn, has_aux=True)(
-      here, micro_batch
+      tied_params, micro_batch
     )
     seen = seen | {'loss': loss}
     metrics = {

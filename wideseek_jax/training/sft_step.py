@@ -80,7 +80,7 @@ def make_sft_step(
     grads, sums = micro_batches.accumulate(loss_fn, state.params, batch)
     metrics = {
       'loss': sums['loss'],
-      'grad_norm': optax.global_norm(grads),
+      'grad_norm': optax.tree.norm(grads),
       'accuracy': sums['hits'] / jnp.maximum(sums['tokens'], 1),
       'entropy': sums['entropy'] / jnp.maximum(sums['weight'], 1e-30),
       'tokens': sums['tokens'],

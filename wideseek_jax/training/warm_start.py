@@ -8,6 +8,7 @@ synthetic worlds whose every name is a random string, so that nothing but
 copying helps.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -231,7 +232,7 @@ def fit(
     save: takes the state every `save_every` updates and at the end.
     save_every: see above.
   """
-  start = int(state.step)
+  start, clock = int(state.step), time.monotonic()
   batch = make_batch(start) if start < num_steps else None
   for step in range(start, num_steps):
     state, metrics = update(state, batch)
@@ -239,7 +240,8 @@ def fit(
     if done < num_steps:
       batch = make_batch(done)
     if done % log_every == 0 or done == num_steps:
-      log(done, {name: float(value) for name, value in metrics.items()})
+      scalars = {name: float(value) for name, value in metrics.items()}
+      log(done, scalars | {'seconds': time.monotonic() - clock})
     if done % save_every == 0 or done == num_steps:
       save(state)
   return state

@@ -1,0 +1,89 @@
+"""The recipe of the shipped policy `packaged:tiny`.
+
+Hardware: 2 CPU cores. Time: about an hour. It is made once.
+Score to expect: see "The shipped policy" in README.md.
+"""
+
+import ml_collections
+
+from wideseek_jax import config as config_lib
+
+
+def get_config() -> ml_collections.ConfigDict:
+  tiny = config_lib.default_config('tiny')
+  config = ml_collections.ConfigDict()
+  config.seed = 0
+  # Arguments of models.config.ModelConfig.
+  config.model = ml_collections.ConfigDict(
+    {
+      'vocab_size': 2048,
+      'embed_dim': 128,
+      'mlp_dim': 384,
+      'num_layers': 4,
+      'num_heads': 4,
+      'num_kv_heads': 2,
+      'head_dim': 32,
+      'max_context': 2048,
+    }
+  )
+  # Tasks whose demonstrations the tokenizer learns the chat format from.
+  config.tokenizer_tasks = 200
+  # Arguments of training.warm_start.demonstration_set.
+  config.demonstrations = ml_collections.ConfigDict(
+    {
+      'num_real': 2400,
+      'num_worlds': 60,
+      'num_per_world': 60,
+      'deep_share': 0.12,
+      'types_per_world': 8,
+      'entities_per_type': 60,
+    }
+  )
+  config.wide = ml_collections.ConfigDict(
+    {
+      name: tiny.data[name]
+      for name in ('min_rows', 'max_rows', 'min_columns', 'max_columns')
+    }
+  )
+  config.rollout = tiny.rollout.copy_and_resolve_references()
+  # The first lesson: random strings. The second: demonstrations. Each with
+  # updates, trajectories an update, rows, and an optimiser of its own.
+  config.copy = ml_collections.ConfigDict(
+    {
+      'num_steps': 1200,
+      'size': 64,
+      'batch': {
+        'row_len': 256,
+        'rows_per_micro_batch': 8,
+        'min_micro_batches': 4,
+      },
+      'optimizer': {
+        'learning_rate': 2e-3,
+        'b1': 0.9,
+        'b2': 0.98,
+        'eps': 1e-8,
+        'warmup_steps': 100,
+      },
+    }
+  )
+  config.demos = ml_collections.ConfigDict(
+    {
+      'num_steps': 2200,
+      'size': 16,
+      'batch': {
+        'row_len': 1024,
+        'rows_per_micro_batch': 4,
+        'min_micro_batches': 4,
+      },
+      'optimizer': {
+        'learning_rate': 1.5e-3,
+        'b1': 0.9,
+        'b2': 0.98,
+        'eps': 1e-8,
+        'warmup_steps': 50,
+        'decay': 'cosine',
+        'total_steps': 2300,
+      },
+    }
+  )
+  return config.lock()

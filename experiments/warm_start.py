@@ -1,0 +1,121 @@
+"""Makes a policy that reinforcement learning can start from.
+
+  python -m experiments.warm_start --workdir=runs/warm_start
+
+Trains a tokenizer, fits a fresh policy to random strings to copy and then to
+demonstrations of the imperfect expert, and writes policy/ in Hugging Face
+layout into the workdir. Started again in the same workdir, it goes on.
+"""
+
+import pathlib
+
+import jax
+from absl import flags
+
+from experiments import flags as experiment_flags
+from wideseek_jax import build, run, sharding
+from wideseek_jax import tokenizer as tokenizer_lib
+from wideseek_jax.agents import expert as expert_lib
+from wideseek_jax.models import config as model_config
+from wideseek_jax.models import transformer
+from wideseek_jax.tasks import facts
+from wideseek_jax.training import (
+  checkpoint,
+  sft_step,
+  train_state,
+  warm_start,
+)
+
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Folder of the run; holds all it writes.', required=True
+)
+
+
+def _lesson(name, options, make_batch, shape, params, mesh, config):
+  """Fits params to a lesson's batches; goes on from its checkpoint."""
+  folder = pathlib.Path(_WORKDIR.value) / name
+  optimizer = train_state.make_optimizer(**options.optimizer)
+  state = train_state.init_train_state(shape, optimizer, mesh, params)
+  if checkpoint.latest_step(folder) is not None:
+    abstract = train_state.abstract_train_state(shape, optimizer, mesh)
+    state, _ = checkpoint.restore_latest(folder, abstract)
+  state = warm_start.fit(
+    state,
+    sft_step.make_sft_step(shape, optimizer, mesh),
+    make_batch,
+    options.num_steps,
+    log=lambda step, m: print(
+      f'{name} {step}/{options.num_steps}: loss {m["loss"]:.4f}, '
+      f'accuracy {m["accuracy"]:.4f}, {m["seconds"]:.0f} s',
+      flush=True,
+    ),
+    save=lambda state: checkpoint.save(
+      folder, state, extra={}, config=config.to_dict(), keep=1
+    ),
+  )
+  return state.params
+
+
+def main() -> None:
+  config = experiment_flags.CONFIG.value
+  workdir = pathlib.Path(_WORKDIR.value)
+  workdir.mkdir(parents=True, exist_ok=True)
+  rollout, wide = dict(config.rollout), dict(config.wide)
+  world = facts.build_world()
+  if not (workdir / 'tokenizer.json').exists():
+    tasks = facts.build_tasks(
+      world, 'train', 'wide', config.tokenizer_tasks, seed=config.seed, **wide
+    )
+    warm_start.train_chat_tokenizer(
+      world,
+      tasks,
+      vocab_size=config.model.vocab_size,
+      seed=config.seed,
+      rollout=rollout,
+    ).save(workdir)
+  tokenizer = tokenizer_lib.Tokenizer.load(workdir)
+  shape = model_config.ModelConfig(**config.model)
+  mesh = sharding.make_mesh((1, 1, 1))
+  params = transformer.init_params(shape, jax.random.key(config.seed))
+
+  def copy_batch(step):
+    return warm_start.copy_batch(
+      tokenizer,
+      step,
+      seed=config.seed,
+      size=config.copy.size,
+      batch=dict(config.copy.batch),
+    )
+
+  params = _lesson('copy', config.copy, copy_batch, shape, params, mesh, config)
+  print('making demonstrations', flush=True)
+  trajectories = warm_start.demonstration_set(
+    world,
+    tokenizer,
+    expert_lib.Expert(max_subagents=config.rollout.max_subagents),
+    seed=config.seed,
+    wide=wide,
+    rollout=rollout,
+    **config.demonstrations,
+  )
+  print(f'{len(trajectories)} demonstrations', flush=True)
+
+  def demonstration_batch(step):
+    return warm_start.demonstration_batch(
+      trajectories,
+      step,
+      seed=config.seed,
+      size=config.demos.size,
+      batch=dict(config.demos.batch),
+    )
+
+  params = _lesson(
+    'demos', config.demos, demonstration_batch, shape, params, mesh, config
+  )
+  policy = build.Policy(shape, params, mesh)
+  run.save_policy(workdir / 'policy', policy, tokenizer)
+  print(f'policy: {workdir}/policy')
+
+
+if __name__ == '__main__':
+  experiment_flags.run(main)

@@ -1,0 +1,165 @@
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from wideseek_jax import sharding
+from wideseek_jax.models import config as model_config
+from wideseek_jax.models import hf, layers, transformer
+
+REFERENCE = pathlib.Path(__file__).parents[1] / 'data' / 'qwen3_reference.npz'
+CONFIG = model_config.ModelConfig(
+  vocab_size=12,
+  embed_dim=8,
+  mlp_dim=10,
+  num_layers=2,
+  num_heads=4,
+  num_kv_heads=2,
+  head_dim=6,
+  max_context=32,
+)
+
+
+@pytest.fixture(scope='module')
+def params():
+  return transformer.init_params(CONFIG, jax.random.key(0))
+
+
+def rewrite(folder, change):
+  path = folder / 'model.safetensors'
+  safetensors.numpy.save_file(change(safetensors.numpy.load_file(path)), path)
+
+
+@pytest.mark.parametrize('kind', ['tied', 'untied'])
+def test_logits_equal_those_of_torch(tmp_path, kind):
+  arrays = np.load(REFERENCE)
+  (tmp_path / 'config.json').write_text(str(arrays[f'{kind}/config']))
+  prefix = f'{kind}/weights_32/'  # stored as int8, in units of 1/32
+  weights = {
+    name.removeprefix(prefix): arrays[name].astype(np.float32) / 32
+    for name in arrays.files
+    if name.startswith(prefix)
+  }
+  safetensors.numpy.save_file(weights, tmp_path / 'model.safetensors')
+  config, params = hf.load_pretrained(tmp_path)
+  assert config.tied == (kind == 'tied')
+  tokens = jnp.asarray(arrays[f'{kind}/ids'])
+  positions = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None], tokens.shape)
+
+  @jax.jit
+  def logits_of(params):
+    attend = layers.full_causal_attend(None, positions)
+    hidden, _ = transformer.apply(config, params, tokens, positions, attend)
+    return transformer.unembed(config, params, hidden)
+
+  logits = logits_of(params)
+  expected = arrays[f'{kind}/logits']
+  assert np.abs(expected).max() > 1
+  np.testing.assert_allclose(logits, expected, atol=1e-4)
+  # And back: the tensors that torch wrote.
+  hf.save_pretrained(tmp_path / 'again', config, params, jnp.float32)
+  again = safetensors.numpy.load_file(tmp_path / 'again/model.safetensors')
+  assert again.keys() == weights.keys()
+  for name, tensor in weights.items():
+    np.testing.assert_array_equal(again[name], tensor)
+
+
+@pytest.mark.parametrize('max_file_bytes', [1 << 20, 2000])
+def test_round_trip(tmp_path, params, max_file_bytes):
+  hf.save_pretrained(tmp_path, CONFIG, params, jnp.float32, max_file_bytes)
+  files = sorted(path.name for path in tmp_path.iterdir())
+  if max_file_bytes == 2000:
+    index = json.loads((tmp_path / 'model.safetensors.index.json').read_text())
+    num_params = sum(x.size for x in jax.tree.leaves(params))
+    assert index['metadata']['total_size'] == 4 * num_params
+    assert len(files) > 3
+  else:
+    assert files == ['config.json', 'model.safetensors']
+  config, loaded = hf.load_pretrained(tmp_path)
+  assert config == CONFIG
+  jax.tree.map(np.testing.assert_array_equal, loaded, params)
+
+
+def test_bfloat16_storage_rounds_to_bfloat16(tmp_path, params):
+  hf.save_pretrained(tmp_path, CONFIG, params)
+  assert json.loads((tmp_path / 'config.json').read_text())['dtype'] == (
+    'bfloat16'
+  )
+  _, loaded = hf.load_pretrained(tmp_path)
+  rounded = jax.tree.map(
+    lambda x: x.astype(jnp.bfloat16).astype(jnp.float32), params
+  )
+  jax.tree.map(np.testing.assert_array_equal, loaded, rounded)
+
+
+def test_loads_to_its_sharding(tmp_path, params):
+  hf.save_pretrained(tmp_path, CONFIG, params, jnp.float32)
+  mesh = sharding.make_mesh((1, 2, 2), jax.devices()[:4])
+  shardings = sharding.param_shardings(
+    mesh, params, transformer.logical_axes(CONFIG), sharding.TRAIN_TABLE
+  )
+  _, loaded = hf.load_pretrained(tmp_path, shardings)
+  jax.tree.map(np.testing.assert_array_equal, loaded, params)
+  gate = loaded['layers']['0']['gate']
+  assert gate.sharding.spec == jax.sharding.PartitionSpec('fsdp', 'tensor')
+
+
+def test_missing_and_unknown_tensors_are_named(tmp_path, params):
+  hf.save_pretrained(tmp_path, CONFIG, params, jnp.float32)
+
+  def rename(tensors):
+    tensors['model.odd.weight'] = tensors.pop('model.norm.weight')
+    return tensors
+
+  rewrite(tmp_path, rename)
+  with pytest.raises(ValueError, match=r'model\.norm\.weight.*model\.odd'):
+    hf.load_pretrained(tmp_path)
+
+
+def test_a_wrong_shape_is_named(tmp_path, params):
+  hf.save_pretrained(tmp_path, CONFIG, params, jnp.float32)
+  name = 'model.layers.1.self_attn.o_proj.weight'
+  rewrite(
+    tmp_path,
+    lambda tensors: tensors | {name: np.ascontiguousarray(tensors[name].T)},
+  )
+  with pytest.raises(ValueError, match=r'layers\.1\.self_attn\.o_proj.*24, 8'):
+    hf.load_pretrained(tmp_path)
+
+
+def test_params_of_another_config_are_not_saved(tmp_path, params):
+  with pytest.raises(ValueError, match=r'missing.*final_norm'):
+    hf.save_pretrained(tmp_path, CONFIG, {'embedding': params['embedding']})
+  wrong = params | {'final_norm': jnp.ones(9)}
+  with pytest.raises(ValueError, match=r'final_norm has shape \(9,\)'):
+    hf.save_pretrained(tmp_path, CONFIG, wrong)
+  assert not (tmp_path / 'config.json').exists()
+
+
+def test_a_tied_checkpoint_may_repeat_its_embedding(tmp_path, params):
+  hf.save_pretrained(tmp_path, CONFIG, params, jnp.float32)
+  embedding = np.asarray(params['embedding'])
+  rewrite(tmp_path, lambda tensors: tensors | {'lm_head.weight': embedding})
+  _, loaded = hf.load_pretrained(tmp_path)
+  np.testing.assert_array_equal(loaded['embedding'], embedding)
+  rewrite(tmp_path, lambda tensors: tensors | {'lm_head.weight': embedding + 1})
+  with pytest.raises(ValueError, match=r'lm_head\.weight differs'):
+    hf.load_pretrained(tmp_path)
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, params, monkeypatch):
+  hf.save_pretrained(tmp_path, CONFIG, params, jnp.float32)
+  before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+
+  def fail(tensors, path, metadata):
+    pathlib.Path(path).write_bytes(b'half')
+    raise OSError('disk full')
+
+  monkeypatch.setattr(safetensors.numpy, 'save_file', fail)
+  with pytest.raises(OSError, match='disk full'):
+    hf.save_pretrained(tmp_path, CONFIG, params, jnp.float32)
+  assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before

@@ -1,0 +1,100 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wideseek_jax.models import layers
+
+
+def test_rms_norm_by_hand():
+  # mean square of (3, 4) is 12.5; scaled by (1, 2).
+  x = jnp.array([[3.0, 4.0]])
+  normed = layers.rms_norm(x, jnp.array([1.0, 2.0]), eps=0.0)
+  root = math.sqrt(12.5)
+  np.testing.assert_allclose(normed, [[3 / root, 8 / root]], rtol=1e-6)
+
+
+def test_rotation_by_hand():
+  # head_dim 2, one pair, wavelength base^0 = 1: position 1 turns by 1 radian.
+  sin, cos = layers.rotary_angles(jnp.array([[0, 1]]), 2, 1e6)
+  x = jnp.broadcast_to(jnp.array([1.0, 0.0]), (1, 2, 1, 2))
+  turned = layers.rotate(x, sin, cos)[0, :, 0]
+  expected = [[1.0, 0.0], [math.cos(1), math.sin(1)]]
+  np.testing.assert_allclose(turned, expected, rtol=1e-6)
+
+
+def test_rotary_scores_depend_on_distance_only():
+  random = np.random.default_rng(0)
+  q, k = jnp.asarray(random.normal(size=(2, 1, 1, 1, 8)), jnp.float32)
+
+  @jax.jit
+  def score(q_position, k_position):
+    turned = [
+      layers.rotate(x, *layers.rotary_angles(jnp.array([[p]]), 8, 1e4))
+      for x, p in ((q, q_position), (k, k_position))
+    ]
+    return jnp.sum(turned[0] * turned[1])
+
+  assert float(score(7, 3)) == pytest.approx(score(104, 100).item(), abs=1e-4)
+  assert abs(score(7, 3) - score(7, 4)).item() > 1e-3
+
+
+def test_attention_by_hand():
+  # Scores 0 and ln 3 · sqrt(1): weights 1/4 and 3/4 of the values 8 and 4.
+  q = jnp.ones((1, 1, 1, 1))
+  k = jnp.array([0.0, math.log(3)]).reshape(1, 2, 1, 1)
+  v = jnp.array([8.0, 4.0]).reshape(1, 2, 1, 1)
+  both = layers.masked_attention(q, k, v, jnp.ones((1, 1, 2), bool))
+  assert both.item() == pytest.approx(5.0)
+  first = layers.masked_attention(q, k, v, jnp.array([[[True, False]]]))
+  assert first.item() == pytest.approx(8.0)
+
+
+def test_query_heads_read_the_kv_head_of_their_group():
+  # 4 query heads, 2 kv heads whose values are 1 and 2: groups (0, 1), (2, 3).
+  q, k = jnp.ones((1, 1, 4, 2)), jnp.ones((1, 1, 2, 2))
+  v = jnp.broadcast_to(jnp.array([1.0, 2.0])[:, None], (1, 1, 2, 2))
+  out = layers.masked_attention(q, k, v, jnp.ones((1, 1, 1), bool))
+  np.testing.assert_allclose(out[0, 0, :, 0], [1, 1, 2, 2])
+
+
+def test_packed_segments_do_not_see_each_other():
+  random = np.random.default_rng(0)
+  q, k, v = jnp.asarray(random.normal(size=(3, 1, 6, 2, 4)), jnp.float32)
+  segments = jnp.array([[1, 1, 1, 2, 2, 0]])
+  positions = jnp.array([[0, 1, 2, 0, 1, 0]])
+
+  @jax.jit
+  def attend(segments, part_positions, *qkv):
+    return layers.full_causal_attend(segments, part_positions)(0, *qkv, None)[0]
+
+  packed = attend(segments, positions, q, k, v)
+  for part in (slice(0, 3), slice(3, 5)):
+    qkv = (x[:, part] for x in (q, k, v))
+    alone = attend(None, positions[:, part], *qkv)
+    np.testing.assert_allclose(packed[:, part], alone, atol=1e-6)
+  np.testing.assert_array_equal(packed[:, 5], 0)
+
+
+def test_padding_has_finite_gradients():
+  segments, positions = jnp.array([[1, 0]]), jnp.array([[0, 0]])
+  attend = layers.full_causal_attend(segments, positions)
+  q = jnp.ones((1, 2, 1, 2))
+
+  def total(q):
+    return attend(0, q, q, q, None)[0].sum()
+
+  assert np.isfinite(jax.jit(jax.grad(total))(q)).all()
+
+
+def test_low_precision_keeps_its_type():
+  def all_layers(x, scale, positions):
+    x = layers.rms_norm(x, scale, 1e-6)
+    x = layers.rotate(x, *layers.rotary_angles(positions, 4, 1e4))
+    return layers.full_causal_attend(None, positions)(0, x, x, x, None)[0]
+
+  x, scale = jnp.ones((1, 3, 2, 4), jnp.bfloat16), jnp.ones(4, jnp.bfloat16)
+  out = jax.eval_shape(all_layers, x, scale, jnp.arange(3)[None])
+  assert out.dtype == jnp.bfloat16

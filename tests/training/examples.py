@@ -1,0 +1,94 @@
+"""Small rollouts, models and steps that the tests of this folder share."""
+
+import jax
+import numpy as np
+import optax
+
+from wideseek_jax import sharding, types
+from wideseek_jax.models import config as model_config
+from wideseek_jax.models import transformer
+from wideseek_jax.training import train_state
+
+CONFIG = model_config.ModelConfig(
+  vocab_size=32,
+  embed_dim=16,
+  mlp_dim=24,
+  num_layers=2,
+  num_heads=4,
+  num_kv_heads=2,
+  head_dim=8,
+)
+
+
+def trajectory(sample_mask, *, agent=0, seed=0) -> types.Trajectory:
+  """Random tokens and log-probs; `sample_mask` as ones and zeros."""
+  rng = np.random.default_rng([seed, agent])
+  mask = np.asarray(sample_mask, bool)
+  size = len(mask)
+  return types.Trajectory(
+    agent=agent,
+    role='subagent' if agent else 'lead',
+    subtask='',
+    parent_turn=-1,
+    token_ids=rng.integers(0, CONFIG.vocab_size, size).astype(np.int32),
+    sample_mask=mask,
+    behavior_logprobs=np.where(mask, -4 * rng.random(size), 0).astype(
+      np.float32
+    ),
+    turns=(),
+    answer='',
+  )
+
+
+def rollout(*sample_masks, index=0, seed=0) -> types.Rollout:
+  """One agent a mask."""
+  return types.Rollout(
+    task_id='task',
+    index=index,
+    trajectories=tuple(
+      trajectory(mask, agent=agent, seed=1000 * seed + index)
+      for agent, mask in enumerate(sample_masks)
+    ),
+  )
+
+
+def random_groups(seed=0, tasks=2, size=2, longest=14):
+  """Groups of rollouts with 1–3 agents, and advantages that are not 0."""
+  rng = np.random.default_rng(seed)
+  groups = []
+  for task in range(tasks):
+    group = []
+    for index in range(size):
+      masks = []
+      for _ in range(rng.integers(1, 4)):
+        mask = rng.random(rng.integers(4, longest + 1)) < 0.5
+        mask[0], mask[2] = False, True
+        masks.append(mask)
+      group.append(rollout(*masks, index=index, seed=task + 10 * seed))
+    groups.append(group)
+  advantages = [rng.normal(size=size).astype(np.float32) for _ in groups]
+  return groups, advantages
+
+
+def mesh(*shape):
+  """A mesh over the first devices; (1, 1, 1) by default."""
+  shape = shape or (1, 1, 1)
+  return sharding.make_mesh(shape, jax.devices()[: int(np.prod(shape))])
+
+
+def params():
+  return transformer.init_params(CONFIG, jax.random.key(0))
+
+
+def plain_state(mesh):
+  """(optimizer, state): one update subtracts exactly the gradient."""
+  optimizer = optax.sgd(1.0)
+  state = train_state.init_train_state(CONFIG, optimizer, mesh, params())
+  return optimizer, state
+
+
+def gradient(state):
+  """What the update of a `plain_state` subtracted, as NumPy arrays."""
+  return jax.tree.map(
+    lambda old, new: np.asarray(old) - np.asarray(new), params(), state.params
+  )
