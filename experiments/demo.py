@@ -35,7 +35,7 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
 
 def main() -> None:
   start = time.monotonic()
-  config = experiment_flags.CONFIG.value
+  config = experiment_flags.config()
   if _TINY.value:
     _shrink(config)
   name = _WORKDIR.value or time.strftime('runs/demo-%Y%m%d-%H%M%S')

@@ -1,6 +1,6 @@
 """Scores a policy on held-out tasks.
 
-  python -m experiments.evaluate --workdir=runs/eval
+python -m experiments.evaluate --workdir=runs/eval
 """
 
 import pathlib
@@ -28,7 +28,7 @@ def main() -> None:
       f'{workdir} holds results already; name another --workdir'
     )
   found = run.evaluate(
-    experiment_flags.CONFIG.value, _SPLIT.value, samples=_SAMPLES.value
+    experiment_flags.config(), _SPLIT.value, samples=_SAMPLES.value
   )
   workdir.mkdir(parents=True, exist_ok=True)
   runner.write_rows(workdir / 'results.jsonl', found.rows)

@@ -1,39 +1,54 @@
-"""What the command lines share: their flags and how they fail.
+"""What the command lines share: the config flag and how they fail.
 
 In: flags. Out: a config, or one line on stderr and exit code 2.
 """
 
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
+import ml_collections
 from absl import app, flags
 from ml_collections import config_flags
 
-CONFIG = config_flags.DEFINE_config_file(
-  'config',
-  'experiments/configs/tiny_cpu.py',
-  'Config file; --config.loop.num_steps=5 sets one option.',
-)
 
-# What a user can mend; anything else is a bug and keeps its traceback.
-_MENDABLE = (OSError, ValueError, KeyError, AttributeError, flags.Error)
+def config() -> ml_collections.ConfigDict:
+  """The config with what the flags changed in it."""
+  return flags.FLAGS.config
 
 
-def run(main: Callable[[], None]) -> None:
-  """Parses the flags and runs main; a mendable error is one line.
+def run(
+  main: Callable[[], None],
+  config_file: str = 'experiments/configs/tiny_cpu.py',
+) -> None:
+  """Parses the flags and runs main; an error that a user can mend is one line.
 
-  Exit codes: 0 done, 1 a bug, 2 bad input, 130 interrupted.
+  Exit codes: 0 done, 1 a bug (with its traceback), 2 bad input, 130
+  interrupted.
+
+  Args:
+    main: the entry point.
+    config_file: the config to use unless --config names another.
   """
 
   def parse(argv: Sequence[str]) -> list[str]:
     try:
+      # Reads the overrides in argv already, hence not on import.
+      config_flags.DEFINE_config_file(
+        'config',
+        config_file,
+        'Config file; --config.loop.num_steps=5 sets one option.',
+      )
       return flags.FLAGS(argv)
-    except _MENDABLE as error:
+    except AttributeError as error:
+      name = str(error).strip('\'"')
+      _fail(f'the config has no option {name!r}; see wideseek_jax/config.py')
+    except (OSError, ValueError, flags.Error) as error:
       _fail(error)
 
   def guarded(argv: Sequence[str]) -> None:
     if len(argv) > 1:
-      _fail(ValueError(f'what is {argv[1]!r}? options begin with --'))
+      _fail(f'what is {argv[1]!r}? options begin with --')
     try:
       main()
     except (OSError, ValueError) as error:
@@ -45,7 +60,6 @@ def run(main: Callable[[], None]) -> None:
   app.run(guarded, flags_parser=parse)
 
 
-def _fail(error: BaseException) -> None:
-  text = ' '.join(str(error).split())
-  print(f'error: {text}', file=sys.stderr)
+def _fail(error: object) -> NoReturn:
+  print('error:', *str(error).split(), file=sys.stderr)
   sys.exit(2)

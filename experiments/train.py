@@ -18,7 +18,7 @@ _RESUME = flags.DEFINE_bool(
 
 def main() -> None:
   run.train(
-    experiment_flags.CONFIG.value,
+    experiment_flags.config(),
     _WORKDIR.value,
     resume=_RESUME.value,
     on_step=lambda step, metrics: print(

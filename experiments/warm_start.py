@@ -57,7 +57,7 @@ def _lesson(name, options, make_batch, shape, params, mesh, config):
 
 
 def main() -> None:
-  config = experiment_flags.CONFIG.value
+  config = experiment_flags.config()
   workdir = pathlib.Path(_WORKDIR.value)
   workdir.mkdir(parents=True, exist_ok=True)
   rollout, wide = dict(config.rollout), dict(config.wide)
@@ -118,4 +118,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  experiment_flags.run(main)
+  experiment_flags.run(main, 'experiments/configs/warm_start_tiny.py')

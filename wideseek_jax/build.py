@@ -19,7 +19,7 @@ from wideseek_jax import tokenizer as tokenizer_lib
 from wideseek_jax.engine import engine as engine_lib
 from wideseek_jax.models import config as model_config
 from wideseek_jax.models import hf
-from wideseek_jax.tasks import facts
+from wideseek_jax.tasks import datasets, facts
 from wideseek_jax.tools import local, search
 from wideseek_jax.training import grpo_step, train_state
 
@@ -95,14 +95,26 @@ def build_tools(config: Config) -> types.Tools:
 
 
 def build_tasks(config: Config, split: str) -> list[types.Task]:
-  """The tasks of a split: config.data.num_<split>, shared by the kinds.
+  """The tasks of a split: config.data.num_<split> of them.
+
+  They come from config.data.<split>_file or, if that is '', from the facts,
+  each kind of task having an equal share.
 
   Raises:
-    ValueError: fewer tasks exist, or the split is unknown.
+    FileNotFoundError: there is no such file.
+    ValueError: fewer tasks exist, a line of the file is broken.
   """
   data = config.data
+  count, file = data[f'num_{split}'], data[f'{split}_file']
+  if file:
+    tasks = datasets.load_tasks(file)
+    if len(tasks) < count:
+      raise ValueError(
+        f'{file} has {len(tasks)} tasks; config.data.num_{split} asks for '
+        f'{count}'
+      )
+    return tasks[:count]
   world = _facts_world()
-  count = data[f'num_{split}']
   tasks = []
   for index, kind in enumerate(data.kinds):
     share = count // len(data.kinds) + (index < count % len(data.kinds))

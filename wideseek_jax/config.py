@@ -41,6 +41,10 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
       'num_train': 800,
       'num_validation': 32,
       'num_test': 128,
+      # Tasks of a jsonl file (tasks.datasets) instead of those of the facts.
+      'train_file': '',
+      'validation_file': '',
+      'test_file': '',
     }
   )
   # Arguments of agents.rollout.rollout_groups.

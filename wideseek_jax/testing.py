@@ -6,9 +6,11 @@ script. The scripted engine itself is `agents.scripted.ScriptedEngine`.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from wideseek_jax import tokenizer as tokenizer_lib
 from wideseek_jax import types
@@ -92,4 +94,25 @@ def country_tools() -> PageTools:
       'Norland (country)': 'country: Norland\ncapital: Nora\narea: North',
       'Sorland (country)': 'country: Sorland\ncapital: Sora\narea: North',
     }
+  )
+
+
+def trajectory(
+  sample_mask: Sequence[int],
+  *,
+  agent: int = 0,
+  failures: tuple[str, ...] = (),
+) -> types.Trajectory:
+  """A trajectory of tokens 1, 2, 3 … with the given mask, without turns."""
+  return types.Trajectory(
+    agent=agent,
+    role='subagent' if agent else 'lead',
+    subtask='',
+    parent_turn=0 if agent else -1,
+    token_ids=np.arange(1, len(sample_mask) + 1, dtype=np.int32),
+    sample_mask=np.asarray(sample_mask, bool),
+    behavior_logprobs=np.zeros(len(sample_mask), np.float32),
+    turns=(),
+    answer='',
+    failures=failures,
   )

@@ -50,7 +50,7 @@ def get_config() -> ml_collections.ConfigDict:
   # updates, trajectories an update, rows, and an optimiser of its own.
   config.copy = ml_collections.ConfigDict(
     {
-      'num_steps': 1200,
+      'num_steps': 1000,
       'size': 64,
       'batch': {
         'row_len': 256,
@@ -68,12 +68,12 @@ def get_config() -> ml_collections.ConfigDict:
   )
   config.demos = ml_collections.ConfigDict(
     {
-      'num_steps': 2200,
+      'num_steps': 1200,
       'size': 16,
       'batch': {
         'row_len': 1024,
-        'rows_per_micro_batch': 4,
-        'min_micro_batches': 4,
+        'rows_per_micro_batch': 1,
+        'min_micro_batches': 16,
       },
       'optimizer': {
         'learning_rate': 1.5e-3,
@@ -82,7 +82,7 @@ def get_config() -> ml_collections.ConfigDict:
         'eps': 1e-8,
         'warmup_steps': 50,
         'decay': 'cosine',
-        'total_steps': 2300,
+        'total_steps': 1250,
       },
     }
   )

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,10 @@ def same(x, axes):
   return x
 
 
+gather = jax.jit(functools.partial(attention.gather, constrain=same))
+scatter = jax.jit(functools.partial(attention.scatter, constrain=same))
+
+
 def random_pages(seed=0):
   random = np.random.default_rng(seed)
   k_pages, v_pages = random.normal(size=(2, 7, PAGE, K, H))
@@ -23,7 +29,7 @@ def random_pages(seed=0):
 def test_gather_lays_pages_side_by_side():
   pages = random_pages()
   table = jnp.array([[3, 1], [2, 2]])
-  ((k_RKHS, v_RKSH),) = attention.gather(pages, table, same)
+  ((k_RKHS, v_RKSH),) = gather(pages, table)
   k_pages, v_pages = pages[0]
   for row, ids in enumerate(table.tolist()):
     k_SKH = np.concatenate([k_pages[i] for i in ids])
@@ -35,11 +41,11 @@ def test_gather_lays_pages_side_by_side():
 def test_scatter_writes_the_pages_named_and_no_other():
   pages = random_pages()
   table = jnp.array([[3, 1], [2, 4]])
-  cache = attention.gather(pages, table, same)
+  cache = gather(pages, table)
   changed = tuple((k + 1, v + 1) for k, v in cache)
   # Row 0 touched its second page only, row 1 both; 0 takes the rest.
   write = jnp.array([[1, 0], [2, 4]])
-  after = attention.scatter(pages, changed, jnp.array([1, 0]), write, same)
+  after = scatter(pages, changed, jnp.array([1, 0]), write)
   for before_P, after_P in zip(pages[0], after[0], strict=True):
     for page in (1, 2, 4):
       np.testing.assert_array_equal(after_P[page], before_P[page] + 1)
@@ -51,23 +57,24 @@ def test_scatter_writes_the_pages_named_and_no_other():
 def test_cached_attention_is_whole_row_attention(T):
   random = np.random.default_rng(1)
   starts, S = np.array([5, 2]), 8
-  k_RSKH, v_RSKH = jnp.float32(random.normal(size=(2, R, S, K, H)))
-  q_RTNH = jnp.float32(random.normal(size=(R, T, N, H)))
-  positions_RT = jnp.asarray(starts[:, None] + np.arange(T)[None])
+  k_RSKH, v_RSKH = np.float32(random.normal(size=(2, R, S, K, H)))
+  q_RTNH = np.float32(random.normal(size=(R, T, N, H)))
+  positions_RT = starts[:, None] + np.arange(T)[None]
   seen = np.arange(S)[None, None, :] <= positions_RT[:, :, None]
-  expected = layers.masked_attention(q_RTNH, k_RSKH, v_RSKH, jnp.asarray(seen))
+  expected = jax.jit(layers.masked_attention)(q_RTNH, k_RSKH, v_RSKH, seen)
   # What the buffers hold from each start on is rubbish.
   old = np.arange(S)[None, :, None, None] < starts[:, None, None, None]
-  k_old, v_old = (np.where(old, x, 1e4) for x in (k_RSKH, v_RSKH))
-  cache = (
-    (jnp.float32(k_old.transpose(0, 2, 3, 1)), jnp.float32(
-      v_old.transpose(0, 2, 1, 3))),
-  )  # fmt: skip
-  index = jnp.asarray(positions_RT)[:, :, None, None]
-  new_k = jnp.take_along_axis(k_RSKH, index, axis=1)
-  new_v = jnp.take_along_axis(v_RSKH, index, axis=1)
-  attend = jax.jit(lambda *a: attention.cached_attend(positions_RT)(0, *a))
-  out, ((k_RKHS, _),) = attend(q_RTNH, new_k, new_v, cache)
+  k_old, v_old = (np.where(old, x, np.float32(1e4)) for x in (k_RSKH, v_RSKH))
+  cache = ((k_old.transpose(0, 2, 3, 1), v_old.transpose(0, 2, 1, 3)),)
+  index = positions_RT[:, :, None, None]
+  new_k = np.take_along_axis(k_RSKH, index, axis=1)
+  new_v = np.take_along_axis(v_RSKH, index, axis=1)
+
+  @jax.jit
+  def attend(positions_RT, *arguments):
+    return attention.cached_attend(positions_RT)(0, *arguments)
+
+  out, ((k_RKHS, _),) = attend(positions_RT, q_RTNH, new_k, new_v, cache)
   np.testing.assert_allclose(out, expected, atol=1e-5)
   for row, start in enumerate(starts):
     end = start + T

@@ -14,15 +14,19 @@ jitted = jax.jit(sampling.sample)
 
 
 def draw(logits_V, uniforms, temperature=1.0, top_k=0, top_p=1.0):
-  rows = len(uniforms)
+  """Samples once for each uniform; always [1000, 64], so compiled once."""
+  logits = np.full((1000, 64), -np.inf, np.float32)
+  logits[:, : len(logits_V)] = logits_V
   tokens, logprobs = jitted(
-    np.broadcast_to(np.asarray(logits_V, np.float32), (rows, len(logits_V))),
-    np.full(rows, temperature, np.float32),
-    np.full(rows, top_k, np.int32),
-    np.full(rows, top_p, np.float32),
-    np.asarray(uniforms, np.float32),
+    logits,
+    np.full(1000, temperature, np.float32),
+    np.full(1000, top_k, np.int32),
+    np.full(1000, top_p, np.float32),
+    np.resize(uniforms, 1000).astype(np.float32),
   )
-  return np.asarray(tokens), np.asarray(logprobs)
+  return np.asarray(tokens)[: len(uniforms)], np.asarray(logprobs)[
+    : len(uniforms)
+  ]
 
 
 def shares(tokens, size=4):
@@ -104,21 +108,23 @@ def test_random_filters_against_numpy():
 
 def test_a_neighbour_with_filters_changes_no_bit():
   random = np.random.default_rng(1)
-  logits = random.normal(size=(2, 100)).astype(np.float32)
-  ones, uniforms = np.ones(2, np.float32), np.float32([0.3, 0.7])
-  alone = jitted(logits, ones, np.int32([0, 0]), ones, uniforms)
+  logits = random.normal(size=(1000, 64)).astype(np.float32)
+  ones, none = np.ones(1000, np.float32), np.zeros(1000, np.int32)
+  uniforms = random.uniform(size=1000).astype(np.float32)
+  odd = np.arange(1000) % 2
+  alone = jitted(logits, ones, none, ones, uniforms)
   beside = jitted(
-    logits, ones, np.int32([0, 5]), np.float32([1, 0.5]), uniforms
+    logits, ones, np.int32(5 * odd), np.float32(1 - odd / 2), uniforms
   )
-  assert alone[0][0] == beside[0][0]
-  assert alone[1][0] == beside[1][0]
-  assert alone[1][1] != beside[1][1]
+  for before, after in zip(alone, beside, strict=True):
+    np.testing.assert_array_equal(before[::2], after[::2])
+  assert (alone[1][1::2] != beside[1][1::2]).all()
 
 
 def test_every_number_of_the_address_counts():
   address = (1, 23, 4, 5, 6, 7)
   changed = [
-    address[:i] + (address[i] + 1,) + address[i + 1 :] for i in range(6)
+    (*address[:i], address[i] + 1, *address[i + 1 :]) for i in range(6)
   ]
   addresses = [address, *changed, (12, 3, 4, 5, 6, 7), (1, 23, 4, 5, 6)]
   keys = {sampling.address_key(a).tobytes() for a in addresses}

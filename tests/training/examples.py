@@ -1,19 +1,20 @@
 """Small rollouts, models and steps that the tests of this folder share."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from wideseek_jax import sharding, types
 from wideseek_jax.models import config as model_config
-from wideseek_jax.models import transformer
+from wideseek_jax.models import layers, transformer
 from wideseek_jax.training import train_state
 
 CONFIG = model_config.ModelConfig(
   vocab_size=32,
   embed_dim=16,
   mlp_dim=24,
-  num_layers=2,
+  num_layers=1,
   num_heads=4,
   num_kv_heads=2,
   head_dim=8,
@@ -92,3 +93,24 @@ def gradient(state):
   return jax.tree.map(
     lambda old, new: np.asarray(old) - np.asarray(new), params(), state.params
   )
+
+
+@jax.jit
+def logits_alone(params, tokens):
+  """[1, T, V] of one agent, with the reference attention."""
+  positions = jnp.arange(tokens.shape[1])[None]
+  attend = layers.full_causal_attend(None, positions)
+  hidden, _ = transformer.apply(CONFIG, params, tokens, positions, attend)
+  return transformer.unembed(CONFIG, params, hidden)
+
+
+def logprobs_alone(params, tokens, temperature=1.0):
+  """Of every token after the first: one agent, no row, no chunks, NumPy."""
+  size = len(tokens)
+  # Padded behind, where a causal model does not look, to compile once.
+  padded = np.pad(tokens, (0, 16 - size))[None]
+  logits = np.asarray(logits_alone(params, padded), np.float64)
+  logits = logits[0, : size - 1] / temperature
+  logits -= logits.max(-1, keepdims=True)
+  logps = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+  return logps[np.arange(size - 1), tokens[1:]]

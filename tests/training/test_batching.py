@@ -1,6 +1,5 @@
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -52,9 +51,7 @@ def test_pencil_row():
     'segment_ids': [1, 1, 1, 1, 2, 2, 2, 3, 3],
     'weights': [1 / 12, 1 / 12, 0, 1 / 12, 0, 1 / 4, 1 / 4, 0, 1 / 4],
     'advantages': [1, 1, 0, 1, 0, -1, -1, 0, 1],
-    'behavior_logprobs': cat(
-      [t.behavior_logprobs[1:] for t in (lead, other, sub)]
-    ),
+    'old_logprobs': cat([t.behavior_logprobs[1:] for t in (lead, other, sub)]),
   }
   assert batch.tokens.shape == (1, 1, 9)
   for name, expected in row.items():
@@ -181,13 +178,6 @@ def test_sft_batch():
   batch = batching.make_sft_batch([first, second], row_len=16, weights=own)
   assert _weights(batch) == [0.5]
   assert batch.targets[batch.weights > 0] == first.token_ids[1]
-
-
-def test_is_a_pytree():
-  batch = batching.make_batch(_pencil(), ADVANTAGES, row_len=9)
-  assert len(jax.tree.leaves(batch)) == 10
-  more = dataclasses.replace(batch, old_logprobs=batch.behavior_logprobs)
-  assert len(jax.tree.leaves(more)) == 11
 
 
 def _swap(group, **fields):

@@ -33,14 +33,13 @@ class Batch:
     segment_ids: int32 [M, B, T], 1, 2 … within a row; 0 is padding.
     weights: float32 [M, B, T], what the target counts; 0 if not trained.
     advantages: float32 [M, B, T], of the rollout; 0 if not trained.
-    behavior_logprobs: float32 [M, B, T], of the target when it was sampled; 0
-      if not trained.
+    old_logprobs: float32 [M, B, T], what ratios are taken to: of the target as
+      it was sampled, unless `grpo_step.make_score_step` replaced it; 0 if not
+      trained.
     num_micro_batches: int32 [], how many of the M hold anything; those come
       first, a step skips the others.
     num_tasks: int32 [], the groups that were given.
     num_dropped: int32 [], those of them left out for having no advantage.
-    old_logprobs: float32 [M, B, T] or None: what ratios are taken to, if not
-      to behavior_logprobs.
   """
 
   tokens: np.ndarray
@@ -49,11 +48,10 @@ class Batch:
   segment_ids: np.ndarray
   weights: np.ndarray
   advantages: np.ndarray
-  behavior_logprobs: np.ndarray
+  old_logprobs: np.ndarray
   num_micro_batches: np.ndarray
   num_tasks: np.ndarray
   num_dropped: np.ndarray
-  old_logprobs: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +87,7 @@ class _Segment:
   targets: np.ndarray
   weights: np.ndarray
   advantages: np.ndarray
-  behavior_logprobs: np.ndarray
+  old_logprobs: np.ndarray
 
 
 def make_batch(
@@ -190,7 +188,7 @@ def make_sft_batch(
       trajectory,
       np.asarray(trajectory_weights, np.float32),
       advantage=0.0,
-      behavior_logprobs=np.zeros(len(trajectory.token_ids), np.float32),
+      old_logprobs=np.zeros(len(trajectory.token_ids), np.float32),
     )
     for trajectory, trajectory_weights in zip(
       trajectories, weights, strict=True
@@ -253,7 +251,7 @@ def _segment(
   trajectory: types.Trajectory,
   weights: np.ndarray,
   advantage: float,
-  behavior_logprobs: np.ndarray,
+  old_logprobs: np.ndarray,
 ) -> _Segment:
   """Shifts one trajectory; `weights` is float32 [tokens], not all 0."""
   if weights.shape != trajectory.token_ids.shape:
@@ -267,7 +265,7 @@ def _segment(
       'comes before it'
     )
   trained = weights != 0
-  if not np.isfinite(behavior_logprobs[trained]).all():
+  if not np.isfinite(old_logprobs[trained]).all():
     raise ValueError(
       f'agent {trajectory.agent}: a trained token has no finite log-prob'
     )
@@ -278,7 +276,7 @@ def _segment(
     targets=trajectory.token_ids[1 : last + 1],
     weights=weights[1 : last + 1],
     advantages=np.where(trained, np.float32(advantage), 0),
-    behavior_logprobs=np.where(trained, behavior_logprobs[1 : last + 1], 0),
+    old_logprobs=np.where(trained, old_logprobs[1 : last + 1], 0),
   )
 
 
@@ -322,7 +320,7 @@ def _pack(
   bucket = 1 << (max(needed, min_micro_batches, 1) - 1).bit_length()
   shape = (bucket * rows_per_micro_batch, row_len)
   ints = ('tokens', 'targets', 'positions', 'segment_ids')
-  floats = ('weights', 'advantages', 'behavior_logprobs')
+  floats = ('weights', 'advantages', 'old_logprobs')
   arrays = {name: np.zeros(shape, np.int32) for name in ints}
   arrays |= {name: np.zeros(shape, np.float32) for name in floats}
   for row, indices in enumerate(rows):

@@ -40,8 +40,7 @@ def make_grpo_step(
 ) -> Callable[..., tuple[train_state.TrainState, Metrics]]:
   """Builds step(state, batch, ref_params=None) -> (state, metrics).
 
-  Ratios are taken to batch.old_logprobs if it is given (see `make_score_step`)
-  and to batch.behavior_logprobs otherwise. The state that is given is donated:
+  Ratios are taken to batch.old_logprobs. The state that is given is donated:
   use the one that is returned.
 
   Args:
@@ -85,15 +84,12 @@ def make_grpo_step(
   def update(state, batch, ref_params):
     def loss_fn(params, micro_batch):
       scores = score(params, micro_batch)
-      old_logprobs = micro_batch.old_logprobs
-      if old_logprobs is None:
-        old_logprobs = micro_batch.behavior_logprobs
       ref_logprobs = None
       if kl_coef:
         ref_logprobs = score(ref_params, micro_batch).logprobs
       loss, sums = losses.policy_loss(
         scores.logprobs,
-        old_logprobs,
+        micro_batch.old_logprobs,
         micro_batch.advantages,
         micro_batch.weights,
         clip_low=clip_low,
@@ -156,11 +152,11 @@ def make_score_step(
   attention_block: int = 64,
   compute_dtype: Any = jnp.float32,
 ) -> Callable[[Any, batching.Batch], batching.Batch]:
-  """Builds rescore(params, batch) -> batch with old_logprobs.
+  """Builds rescore(params, batch) -> batch with other old_logprobs.
 
   They are what the training program itself says of the sampled tokens. Ratios
-  to them start at exactly 1 whatever the engine's arithmetic, at the price of
-  one more forward pass.
+  to them start at 1 whatever the engine's arithmetic, at the price of one more
+  forward pass.
 
   Args: as in `make_grpo_step`.
   """

@@ -1,0 +1,46 @@
+import inspect
+
+import pytest
+
+from wideseek_jax import config as config_lib
+from wideseek_jax.agents import rollout_config
+from wideseek_jax.engine import engine
+from wideseek_jax.tasks import rewards
+from wideseek_jax.training import batching, grpo_step, loop, train_state
+
+# Which node holds whose arguments.
+CONSTRUCTORS = {
+  'rollout': rollout_config.RolloutConfig,
+  'engine': engine.Engine,
+  'reward': rewards.score,
+  'grpo': grpo_step.make_grpo_step,
+  'optimizer': train_state.make_optimizer,
+  'batch': batching.make_batch,
+  'loop': loop.LoopConfig,
+}
+
+
+@pytest.mark.parametrize('node', sorted(CONSTRUCTORS))
+def test_every_option_is_read_by_somebody(node):
+  taken = set(inspect.signature(CONSTRUCTORS[node]).parameters)
+  assert set(config_lib.default_config()[node]) <= taken
+
+
+def test_the_config_is_locked():
+  config = config_lib.default_config()
+  with pytest.raises(AttributeError):
+    config.grpo.clip_hihg = 0.3
+  with pytest.raises(AttributeError):
+    config.new = 1
+
+
+def test_unknown_preset():
+  with pytest.raises(ValueError, match="no preset 'huge'"):
+    config_lib.default_config('huge')
+
+
+def test_limits_fit_each_other():
+  config = config_lib.default_config()
+  assert config.rollout.max_context <= config.engine.max_context
+  # A whole trajectory is one segment of a training row.
+  assert config.rollout.max_context <= config.batch.row_len

@@ -1,0 +1,131 @@
+"""Whole runs of the shipped policy, shrunk: the real loop on real facts."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import wideseek_jax as ws
+from wideseek_jax import build, run
+from wideseek_jax.training import metrics_log
+
+
+def small_config():
+  config = ws.default_config('tiny')
+  config.data.update(num_train=6, num_validation=2, num_test=4)
+  config.rollout.group_size = 4
+  config.engine.update(num_rows=16, num_pages=2048)
+  config.loop.update(
+    num_steps=2, tasks_per_step=2, checkpoint_every=1, eval_every=2
+  )
+  return config
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """An uninterrupted run of two steps."""
+  workdir = tmp_path_factory.mktemp('whole')
+  return workdir, run.train(small_config(), workdir)
+
+
+def rows_without_times(workdir):
+  return [
+    {
+      name: value
+      for name, value in row.items()
+      if not name.startswith(('time/', 'engine/'))
+    }
+    for row in metrics_log.read_metrics(workdir)
+  ]
+
+
+def test_a_run_leaves_what_it_should(whole):
+  workdir, policy = whole
+  rows = metrics_log.read_metrics(workdir)
+  assert [row['step'] for row in rows] == [0, 1]
+  assert 'valid/item_f1' in rows[1] and 'valid/item_f1' not in rows[0]
+  # Equal weights of all tasks: what is trained sums to at most 1.
+  assert all(0 < row['rollout/reward'] <= 1.15 for row in rows)
+  assert any(row['train/grad_norm'] > 0 for row in rows)
+  assert list(workdir.glob('events.*')), 'no TensorBoard file'
+  config = small_config()
+  config.policy = str(workdir / 'policy')
+  loaded, tokenizer = build.build_policy(config)
+  jax.tree.map(np.testing.assert_array_equal, loaded.params, policy.params)
+  original, _ = build.build_policy(small_config())
+  assert tokenizer.vocab_size == loaded.config.vocab_size
+  changed = jax.tree.map(
+    lambda a, b: bool((a != b).any()), original.params, policy.params
+  )
+  assert any(jax.tree.leaves(changed)), 'training changed nothing'
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(whole, tmp_path):
+  """Bit for bit: killed after step 1 and resumed, metrics and parameters."""
+  config = small_config()
+  config.loop.num_steps = 1
+  run.train(config, tmp_path)
+  # What a kill may leave behind: a row beyond the checkpoint, cut short.
+  with (tmp_path / 'metrics.jsonl').open('a') as file:
+    file.write('{"step": 1, "rollout/rew')
+  resumed = run.train(small_config(), tmp_path, resume=True)
+  workdir, policy = whole
+  ours, theirs = rows_without_times(tmp_path), rows_without_times(workdir)
+  assert [row['step'] for row in ours] == [0, 1]
+  assert json.dumps(ours[1]) == json.dumps(theirs[1])
+  jax.tree.map(np.testing.assert_array_equal, resumed.params, policy.params)
+
+
+def test_resume_refuses_another_model(whole, tmp_path):
+  workdir, _ = whole
+  config = small_config()
+  smaller, tokenizer = build.build_policy(config)
+  params = dict(smaller.params)
+  params['layers'] = (
+    {'0': params['layers']['0']}
+    if isinstance(params['layers'], dict) and '0' in params['layers']
+    else {0: params['layers'][0]}
+  )
+  import dataclasses
+
+  shape = dataclasses.replace(smaller.config, num_layers=1)
+  other = dataclasses.replace(smaller, config=shape, params=params)
+  run.save_policy(tmp_path / 'other', other, tokenizer)
+  config.policy = str(tmp_path / 'other')
+  with pytest.raises(ValueError, match='checkpoint'):
+    run.train(config, workdir, resume=True)
+
+
+def test_the_ten_lines_of_the_readme():
+  cfg = small_config()
+  policy, tokenizer = ws.build_policy(cfg)
+  engine = ws.build_engine(cfg, policy)
+  tools, tasks = ws.build_tools(cfg), ws.build_tasks(cfg, split='train')
+  group = ws.rollout_group(
+    engine, tokenizer, tools, tasks[0], seed=0, **cfg.rollout
+  )
+  scores = [ws.score(rollout, tasks[0], **cfg.reward) for rollout in group]
+  assert 'lead' in ws.format_rollout(group[0], scores[0])
+  advantages = ws.group_advantages([score.reward for score in scores])
+  assert abs(float(advantages.mean())) < 1e-5
+  batch = ws.make_batch([group], [advantages], **cfg.batch)
+  state, metrics = ws.build_train_step(cfg, policy)(
+    ws.init_train_state(cfg, policy), batch
+  )
+  assert int(state.step) == 1 and np.isfinite(float(metrics['loss']))
+
+
+def test_engine_logprobs_are_those_of_the_training_program():
+  """Fresh from the engine, the first update's ratios are 1."""
+  cfg = small_config()
+  policy, tokenizer = ws.build_policy(cfg)
+  engine = ws.build_engine(cfg, policy)
+  tools, tasks = ws.build_tools(cfg), ws.build_tasks(cfg, split='train')
+  group = ws.rollout_group(engine, tokenizer, tools, tasks[0], **cfg.rollout)
+  batch = ws.make_batch([group], [np.linspace(-1, 1, len(group))], **cfg.batch)
+  _, metrics = ws.build_train_step(cfg, policy)(
+    ws.init_train_state(cfg, policy), batch
+  )
+  assert float(metrics['ratio_max']) == pytest.approx(1, abs=1e-3)
+  assert float(metrics['ratio_mean']) == pytest.approx(1, abs=1e-4)
