@@ -10,7 +10,7 @@ from absl import flags
 from experiments import flags as experiment_flags
 from wideseek_jax import run
 from wideseek_jax.agents import format as format_lib
-from wideseek_jax.evaluation import metrics, report, runner
+from wideseek_jax.evaluation import copying, metrics, report, runner
 
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Folder for results.jsonl and rollouts.txt.', required=True
@@ -40,6 +40,8 @@ def main() -> None:
     means = metrics.task_means(found.rows, name)
     if means:
       print(f'{name:12} {metrics.estimate(list(means.values()))}')
+  share, cells = copying.copy_accuracy(found.groups, found.tasks)
+  print(f'copied cells {share:.4f} exact of {cells} that subagents reported')
   print(f'{len(found.tasks)} tasks, {len(found.rows)} rollouts: {workdir}')
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import ml_collections
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 
@@ -30,6 +30,9 @@ def run(
     main: the entry point.
     config_file: the config to use unless --config names another.
   """
+
+  # JAX tells at INFO which back ends are not there.
+  logging.set_verbosity(logging.WARNING)
 
   def parse(argv: Sequence[str]) -> list[str]:
     try:

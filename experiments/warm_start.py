@@ -2,11 +2,13 @@
 
   python -m experiments.warm_start --workdir=runs/warm_start
 
-Trains a tokenizer, fits a fresh policy to random strings to copy and then to
-demonstrations of the imperfect expert, and writes policy/ in Hugging Face
-layout into the workdir. Started again in the same workdir, it goes on.
+Trains a tokenizer, fits a fresh policy to the four lessons of the config
+(random strings, demonstrations of the imperfect expert, …), and writes policy/
+in Hugging Face layout into the workdir. Started again there, it goes on.
 """
 
+import dataclasses
+import functools
 import pathlib
 
 import jax
@@ -31,8 +33,9 @@ _WORKDIR = flags.DEFINE_string(
 )
 
 
-def _lesson(name, options, make_batch, shape, params, mesh, config):
+def _fit(config, name, make_batch, shape, params, mesh):
   """Fits params to a lesson's batches; goes on from its checkpoint."""
+  options = config.lessons[name]
   folder = pathlib.Path(_WORKDIR.value) / name
   optimizer = train_state.make_optimizer(**options.optimizer)
   state = train_state.init_train_state(shape, optimizer, mesh, params)
@@ -42,7 +45,12 @@ def _lesson(name, options, make_batch, shape, params, mesh, config):
   state = warm_start.fit(
     state,
     sft_step.make_sft_step(shape, optimizer, mesh),
-    make_batch,
+    lambda step: make_batch(
+      step=step,
+      seed=config.seed,
+      size=options.size,
+      batch=dict(options.batch),
+    ),
     options.num_steps,
     log=lambda step, m: print(
       f'{name} {step}/{options.num_steps}: loss {m["loss"]:.4f}, '
@@ -78,40 +86,33 @@ def main() -> None:
   mesh = sharding.make_mesh((1, 1, 1))
   params = transformer.init_params(shape, jax.random.key(config.seed))
 
-  def copy_batch(step):
-    return warm_start.copy_batch(
+  def demonstrate(expert, seed):
+    print('making demonstrations (2 minutes) …', flush=True)
+    return warm_start.demonstration_set(
+      world,
       tokenizer,
-      step,
-      seed=config.seed,
-      size=config.copy.size,
-      batch=dict(config.copy.batch),
+      dataclasses.replace(expert, max_subagents=rollout['max_subagents']),
+      seed=seed,
+      wide=wide,
+      rollout=rollout,
+      **config.demonstrations,
     )
 
-  params = _lesson('copy', config.copy, copy_batch, shape, params, mesh, config)
-  print('making demonstrations', flush=True)
-  trajectories = warm_start.demonstration_set(
-    world,
-    tokenizer,
-    expert_lib.Expert(max_subagents=config.rollout.max_subagents),
-    seed=config.seed,
-    wide=wide,
-    rollout=rollout,
-    **config.demonstrations,
+  shown = demonstrate(expert_lib.Expert(), config.seed)
+  flawless = demonstrate(
+    expert_lib.Expert(flaws=expert_lib.FLAWLESS), config.seed + 1000
   )
-  print(f'{len(trajectories)} demonstrations', flush=True)
-
-  def demonstration_batch(step):
-    return warm_start.demonstration_batch(
-      trajectories,
-      step,
-      seed=config.seed,
-      size=config.demos.size,
-      batch=dict(config.demos.batch),
-    )
-
-  params = _lesson(
-    'demos', config.demos, demonstration_batch, shape, params, mesh, config
-  )
+  show = functools.partial(warm_start.demonstration_batch, shown)
+  lessons = {
+    'copy': functools.partial(warm_start.copy_batch, tokenizer),
+    'format': show,
+    'look_up': functools.partial(
+      warm_start.demonstration_batch, warm_start.abridge(flawless)
+    ),
+    'flaws': show,
+  }
+  for name, make_batch in lessons.items():
+    params = _fit(config, name, make_batch, shape, params, mesh)
   policy = build.Policy(shape, params, mesh)
   run.save_policy(workdir / 'policy', policy, tokenizer)
   print(f'policy: {workdir}/policy')

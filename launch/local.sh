@@ -33,7 +33,8 @@ setup() {
   [ -x .venv/bin/python ] || "$(find_python)" -m venv .venv
   .venv/bin/python -m pip install --quiet --disable-pip-version-check \
     --editable "$spec" --constraint launch/constraints.txt
-  cat setup.py launch/constraints.txt >"$stamp"
+  # The test environment is the run-time one and more.
+  cat setup.py launch/constraints.txt | tee .venv/installed >"$stamp"
 }
 
 # Compiled programs are kept between runs; nothing else is shared.
@@ -51,7 +52,7 @@ case $command in
     setup test
     .venv/bin/ruff format --check .
     .venv/bin/ruff check .
-    exec .venv/bin/python -m pytest "$@"
+    exec .venv/bin/python -m pytest --numprocesses 2 --durations 10 "$@"
     ;;
   run)
     [ $# -gt 0 ] || usage

@@ -18,7 +18,7 @@ from wideseek_jax import sharding, types
 from wideseek_jax import tokenizer as tokenizer_lib
 from wideseek_jax.engine import engine as engine_lib
 from wideseek_jax.models import config as model_config
-from wideseek_jax.models import hf
+from wideseek_jax.models import hf, transformer
 from wideseek_jax.tasks import datasets, facts
 from wideseek_jax.tools import local, search
 from wideseek_jax.training import grpo_step, train_state
@@ -72,12 +72,19 @@ def build_policy(config: Config) -> tuple[Policy, tokenizer_lib.Tokenizer]:
   folder = policy_folder(config.policy)
   tokenizer = tokenizer_lib.Tokenizer.load(folder)
   mesh = sharding.make_mesh(tuple(config.mesh))
-  shape, params = hf.load_pretrained(folder, mesh=mesh)
+  shape = hf.load_config(folder)
   if tokenizer.vocab_size > shape.vocab_size:
     raise ValueError(
       f'{folder}: the tokenizer has {tokenizer.vocab_size} ids, the model '
       f'{shape.vocab_size}; they are not of one policy'
     )
+  shardings = sharding.param_shardings(
+    mesh,
+    transformer.param_shapes(shape),
+    transformer.logical_axes(shape),
+    sharding.TRAIN_TABLE,
+  )
+  _, params = hf.load_pretrained(folder, shardings)
   return Policy(shape, params, mesh), tokenizer
 
 

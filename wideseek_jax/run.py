@@ -10,6 +10,8 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
+
 from wideseek_jax import build, progress, types
 from wideseek_jax.evaluation import runner
 from wideseek_jax.models import hf
@@ -159,7 +161,8 @@ def save_policy(
   folder: str | os.PathLike, policy: build.Policy, tokenizer: Any
 ) -> None:
   """Writes a policy in Hugging Face layout with its tokenizer."""
-  hf.save_pretrained(folder, policy.config, policy.params)
+  # float32, so that what is loaded is what was trained, to the bit.
+  hf.save_pretrained(folder, policy.config, policy.params, dtype=jnp.float32)
   tokenizer.save(folder)
 
 

@@ -46,43 +46,44 @@ def get_config() -> ml_collections.ConfigDict:
     }
   )
   config.rollout = tiny.rollout.copy_and_resolve_references()
-  # The first lesson: random strings. The second: demonstrations. Each with
-  # updates, trajectories an update, rows, and an optimiser of its own.
-  config.copy = ml_collections.ConfigDict(
+  # Four lessons, each with updates, trajectories an update, rows and an
+  # optimiser of its own: random strings to copy, demonstrations (the format),
+  # last turns of flawless ones (looking up), demonstrations again.
+  rows = {'row_len': 1024, 'rows_per_micro_batch': 1, 'min_micro_batches': 16}
+  adam = {'b1': 0.9, 'b2': 0.98, 'eps': 1e-8, 'decay': 'cosine'}
+  config.lessons = ml_collections.ConfigDict(
     {
-      'num_steps': 1000,
-      'size': 64,
-      'batch': {
-        'row_len': 256,
-        'rows_per_micro_batch': 8,
-        'min_micro_batches': 4,
+      'copy': {
+        'num_steps': 1000,
+        'size': 64,
+        'batch': {
+          'row_len': 256,
+          'rows_per_micro_batch': 8,
+          'min_micro_batches': 4,
+        },
+        'optimizer': adam
+        | {'learning_rate': 2e-3, 'warmup_steps': 100, 'decay': 'constant'},
       },
-      'optimizer': {
-        'learning_rate': 2e-3,
-        'b1': 0.9,
-        'b2': 0.98,
-        'eps': 1e-8,
-        'warmup_steps': 100,
+      'format': {
+        'num_steps': 800,
+        'size': 16,
+        'batch': rows,
+        'optimizer': adam
+        | {'learning_rate': 1.5e-3, 'warmup_steps': 50, 'total_steps': 1250},
       },
-    }
-  )
-  config.demos = ml_collections.ConfigDict(
-    {
-      'num_steps': 1200,
-      'size': 16,
-      'batch': {
-        'row_len': 1024,
-        'rows_per_micro_batch': 1,
-        'min_micro_batches': 16,
+      'look_up': {
+        'num_steps': 600,
+        'size': 40,
+        'batch': rows,
+        'optimizer': adam
+        | {'learning_rate': 1.5e-3, 'warmup_steps': 20, 'total_steps': 800},
       },
-      'optimizer': {
-        'learning_rate': 1.5e-3,
-        'b1': 0.9,
-        'b2': 0.98,
-        'eps': 1e-8,
-        'warmup_steps': 50,
-        'decay': 'cosine',
-        'total_steps': 1250,
+      'flaws': {
+        'num_steps': 200,
+        'size': 16,
+        'batch': rows,
+        'optimizer': adam
+        | {'learning_rate': 5e-4, 'warmup_steps': 10, 'total_steps': 200},
       },
     }
   )

@@ -7,6 +7,8 @@ import pytest
 
 from wideseek_jax.models import layers
 
+masked_attention = jax.jit(layers.masked_attention)
+
 
 def test_rms_norm_by_hand():
   # mean square of (3, 4) is 12.5; scaled by (1, 2).
@@ -27,7 +29,7 @@ def test_rotation_by_hand():
 
 def test_rotary_scores_depend_on_distance_only():
   random = np.random.default_rng(0)
-  q, k = jnp.asarray(random.normal(size=(2, 1, 1, 1, 8)), jnp.float32)
+  q, k = np.float32(random.normal(size=(2, 1, 1, 1, 8)))
 
   @jax.jit
   def score(q_position, k_position):
@@ -42,29 +44,29 @@ def test_rotary_scores_depend_on_distance_only():
 
 
 def test_attention_by_hand():
-  # Scores 0 and ln 3 · sqrt(1): weights 1/4 and 3/4 of the values 8 and 4.
-  q = jnp.ones((1, 1, 1, 1))
-  k = jnp.array([0.0, math.log(3)]).reshape(1, 2, 1, 1)
-  v = jnp.array([8.0, 4.0]).reshape(1, 2, 1, 1)
-  both = layers.masked_attention(q, k, v, jnp.ones((1, 1, 2), bool))
+  # Scores 0 and ln 3: weights 1/4 and 3/4 of the values 8 and 4.
+  q = np.ones((1, 1, 1, 1), np.float32)
+  k = np.array([0.0, math.log(3)], np.float32).reshape(1, 2, 1, 1)
+  v = np.array([8.0, 4.0], np.float32).reshape(1, 2, 1, 1)
+  both = masked_attention(q, k, v, np.array([[[True, True]]]))
   assert both.item() == pytest.approx(5.0)
-  first = layers.masked_attention(q, k, v, jnp.array([[[True, False]]]))
+  first = masked_attention(q, k, v, np.array([[[True, False]]]))
   assert first.item() == pytest.approx(8.0)
 
 
 def test_query_heads_read_the_kv_head_of_their_group():
   # 4 query heads, 2 kv heads whose values are 1 and 2: groups (0, 1), (2, 3).
-  q, k = jnp.ones((1, 1, 4, 2)), jnp.ones((1, 1, 2, 2))
-  v = jnp.broadcast_to(jnp.array([1.0, 2.0])[:, None], (1, 1, 2, 2))
-  out = layers.masked_attention(q, k, v, jnp.ones((1, 1, 1), bool))
+  q, k = np.ones((1, 1, 4, 2)), np.ones((1, 1, 2, 2))
+  v = np.broadcast_to(np.array([1.0, 2.0])[:, None], (1, 1, 2, 2))
+  out = masked_attention(q, k, v, np.ones((1, 1, 1), bool))
   np.testing.assert_allclose(out[0, 0, :, 0], [1, 1, 2, 2])
 
 
 def test_packed_segments_do_not_see_each_other():
   random = np.random.default_rng(0)
-  q, k, v = jnp.asarray(random.normal(size=(3, 1, 6, 2, 4)), jnp.float32)
-  segments = jnp.array([[1, 1, 1, 2, 2, 0]])
-  positions = jnp.array([[0, 1, 2, 0, 1, 0]])
+  q, k, v = np.float32(random.normal(size=(3, 1, 6, 2, 4)))
+  segments = np.array([[1, 1, 1, 2, 2, 0]])
+  positions = np.array([[0, 1, 2, 0, 1, 0]])
 
   @jax.jit
   def attend(segments, part_positions, *qkv):
@@ -79,14 +81,14 @@ def test_packed_segments_do_not_see_each_other():
 
 
 def test_padding_has_finite_gradients():
-  segments, positions = jnp.array([[1, 0]]), jnp.array([[0, 0]])
-  attend = layers.full_causal_attend(segments, positions)
-  q = jnp.ones((1, 2, 1, 2))
+  segments, positions = np.array([[1, 0]]), np.array([[0, 0]])
 
   def total(q):
+    attend = layers.full_causal_attend(segments, positions)
     return attend(0, q, q, q, None)[0].sum()
 
-  assert np.isfinite(jax.jit(jax.grad(total))(q)).all()
+  gradient = jax.jit(jax.grad(total))(np.ones((1, 2, 1, 2), np.float32))
+  assert np.isfinite(gradient).all()
 
 
 def test_low_precision_keeps_its_type():

@@ -33,7 +33,7 @@ def trajectory(sample_mask, *, agent=0, seed=0) -> types.Trajectory:
     parent_turn=-1,
     token_ids=rng.integers(0, CONFIG.vocab_size, size).astype(np.int32),
     sample_mask=mask,
-    behavior_logprobs=np.where(mask, -4 * rng.random(size), 0).astype(
+    behavior_logprobs=np.where(mask, -6 * rng.random(size), 0).astype(
       np.float32
     ),
     turns=(),

@@ -90,14 +90,14 @@ def _make(mesh=None, **options):
     metrics = {name: float(value) for name, value in metrics.items()}
     return Run(metrics, examples.gradient(state))
 
-  run.compilations = step.compilations
+  run.step = step
   return run
 
 
 @pytest.fixture(scope='module')
 def update():
-  # No mean ratio of these batches is near 5.
-  return _make(max_ratio=5.0)
+  # No mean ratio of these batches is near 20.
+  return _make(max_ratio=20.0)
 
 
 @pytest.fixture(scope='module')
@@ -111,7 +111,7 @@ def _same(got, expected):
       got.metrics[name], value, rtol=1e-5, atol=1e-6, err_msg=name
     )
   jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
     got.grads,
     expected.grads,
   )
@@ -182,15 +182,7 @@ def test_packing_changes_nothing(update, base):
   _same(update(alone), base)
 
 
-@pytest.mark.parametrize(
-  'shape',
-  [
-    (2, 2, 2),
-    (1, 8, 1),
-    pytest.param((8, 1, 1), marks=pytest.mark.slow),
-    pytest.param((1, 1, 4), marks=pytest.mark.slow),
-  ],
-)
+@pytest.mark.parametrize('shape', [(2, 2, 2), (1, 8, 1)])
 def test_devices_change_nothing(base, shape):
   run = _make(examples.mesh(*shape))
   _same(run(_batch(rows_per_micro_batch=8)), base)
@@ -201,16 +193,14 @@ def test_compiles_once(update, base):
     update(_batch(tasks))
   assert _batch(1).num_micro_batches == 1
   update(_spread(_batch(), 1))
-  assert update.compilations() == 1
+  assert update.step.compilations() == 1
 
 
-def test_moves_only_what_it_is_given():
-  mesh = examples.mesh()
-  optimizer, state = examples.plain_state(mesh)
-  step = grpo_step.make_grpo_step(examples.CONFIG, optimizer, mesh, **OPTIONS)
+def test_moves_only_what_it_is_given(update):
+  _, state = examples.plain_state(examples.mesh())
   batch = _batch()
   with jax.transfer_guard('disallow'):
-    state, metrics = step(state, batch)
+    _, metrics = update.step(state, batch)
   assert isinstance(metrics['loss'], jax.Array)
 
 
@@ -227,10 +217,10 @@ def test_remat_in_bfloat16_is_near(base):
 
 def test_a_batch_whose_ratios_explode_is_skipped(update):
   batch = _batch()
-  # e³ = 20 times the ratios.
-  batch = dataclasses.replace(batch, old_logprobs=batch.old_logprobs - 3)
+  # e⁶ = 403 times the ratios.
+  batch = dataclasses.replace(batch, old_logprobs=batch.old_logprobs - 6)
   run = update(batch)
-  assert run.metrics['ratio_mean'] > 5 and run.metrics['skipped'] == 1
+  assert run.metrics['ratio_mean'] > 20 and run.metrics['skipped'] == 1
   assert run.metrics['grad_norm'] > 0
   assert not any(leaf.any() for leaf in jax.tree.leaves(run.grads))
 

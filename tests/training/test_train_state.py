@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -48,8 +49,8 @@ def test_first_update_by_hand():
   optimizer = train_state.make_optimizer(
     learning_rate=0.1, weight_decay=0.5, eps=1e-8
   )
-  params = {'matrix': np.full((1, 1), 2.0), 'norm': np.full(1, 2.0)}
-  grads = {'matrix': np.full((1, 1), 3.0), 'norm': np.full(1, -4.0)}
+  params = {'matrix': jnp.full((1, 1), 2.0), 'norm': jnp.full(1, 2.0)}
+  grads = {'matrix': jnp.full((1, 1), 3.0), 'norm': jnp.full(1, -4.0)}
   updates, _ = optimizer.update(grads, optimizer.init(params), params)
   np.testing.assert_allclose(updates['matrix'], -0.1 - 0.1 * 0.5 * 2, rtol=1e-5)
   np.testing.assert_allclose(updates['norm'], 0.1, rtol=1e-5)
@@ -59,8 +60,8 @@ def test_gradient_is_clipped_to_its_norm():
   # (3, 4) has norm 5; clipped to 1 it is (0.6, 0.8): the first moment after
   # one update is 1 - b1 = 0.1 of that.
   optimizer = train_state.make_optimizer(learning_rate=0.1)
-  params = {'a': np.zeros(1), 'b': np.zeros(1)}
-  grads = {'a': np.full(1, 3.0), 'b': np.full(1, 4.0)}
+  params = {'a': jnp.zeros(1), 'b': jnp.zeros(1)}
+  grads = {'a': jnp.full(1, 3.0), 'b': jnp.full(1, 4.0)}
   _, state = optimizer.update(grads, optimizer.init(params), params)
   moments = jax.tree.leaves(state)
   found = sorted(float(x[0]) for x in moments if x.shape == (1,))[-2:]
@@ -79,10 +80,11 @@ def test_state_is_sharded_from_the_start():
     assert (leaf.shape, leaf.dtype) == (want.shape, want.dtype)
     assert leaf.sharding == want.sharding
   # [16, 24] over fsdp 2 and tensor 2: a quarter on each device, moments too.
-  gates = [leaf for leaf in leaves if leaf.shape == (16, 24)]
-  assert len(gates) == 3 * examples.CONFIG.num_layers
-  for gate in gates:
-    assert gate.addressable_shards[0].data.shape == (8, 12)
+  # Gate and up, each with two moments.
+  matrices = [leaf for leaf in leaves if leaf.shape == (16, 24)]
+  assert len(matrices) == 2 * 3 * examples.CONFIG.num_layers
+  for matrix in matrices:
+    assert matrix.addressable_shards[0].data.shape == (8, 12)
   # The caller's arrays stay theirs when a step donates the state.
   jax.tree.map(lambda leaf: leaf.delete(), state)
   assert np.isfinite(params['embedding']).all()

@@ -113,22 +113,31 @@ def cached_attend(positions_RT: jax.Array) -> layers.Attend:
     v_RKSH = jax.vmap(write_value)(
       v_RKSH, v_RTKH.transpose(0, 2, 1, 3), start_R
     )
-    # Heads of a group and times side by side: one matrix product a kv head.
-    q_RKGTH = q_RTNH.reshape(R, T, K, N // K, H).transpose(0, 2, 3, 1, 4)
+    # The heads of a group and the times side by side (M): one matrix product
+    # a kv head. Few, simple passes over the scores: on CPU they cost as much
+    # as the products.
+    G = N // K
+    q_RKGTH = q_RTNH.reshape(R, T, K, G, H).transpose(0, 2, 3, 1, 4)
     scores_RKMS = jnp.einsum(
       'RKMH,RKHS->RKMS',
-      q_RKGTH.reshape(R, K, N // K * T, H),
+      q_RKGTH.reshape(R, K, G * T, H) * (1 / math.sqrt(H)),
       k_RKHS,
       preferred_element_type=jnp.float32,
     )
-    scores = scores_RKMS.reshape(R, K, N // K, T, S) / math.sqrt(H)
     seen_RTS = jnp.arange(S)[None, None, :] <= positions_RT[:, :, None]
-    scores = jnp.where(seen_RTS[:, None, None, :, :], scores, -jnp.inf)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v_RKSH.dtype)
+    bias_RTS = jnp.where(seen_RTS, 0.0, -jnp.inf)
+    scores_RKMS += jnp.tile(bias_RTS, (1, G, 1))[:, None, :, :]
+    top = jnp.max(scores_RKMS, axis=-1, keepdims=True)
+    weights_RKMS = jnp.exp(scores_RKMS - top)
+    total_RKM = jnp.sum(weights_RKMS, axis=-1)
     out_RKMH = jnp.einsum(
-      'RKMS,RKSH->RKMH', weights.reshape(R, K, N // K * T, S), v_RKSH
+      'RKMS,RKSH->RKMH',
+      weights_RKMS.astype(v_RKSH.dtype),
+      v_RKSH,
+      preferred_element_type=jnp.float32,
     )
-    out_RKGTH = out_RKMH.reshape(R, K, N // K, T, H)
+    out_RKMH = out_RKMH / total_RKM[..., None]
+    out_RKGTH = out_RKMH.reshape(R, K, G, T, H)
     out_RTNH = out_RKGTH.transpose(0, 3, 1, 2, 4).reshape(R, T, N, H)
     cache = (*cache[:layer], (k_RKHS, v_RKSH), *cache[layer + 1 :])
     return out_RTNH.astype(q_RTNH.dtype), cache

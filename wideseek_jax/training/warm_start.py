@@ -8,6 +8,7 @@ synthetic worlds whose every name is a random string, so that nothing but
 copying helps.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -116,6 +117,39 @@ def demonstration_set(
     if progress is not None:
       progress(index + 1, num_worlds + 1)
   return trajectories
+
+
+def abridge(
+  trajectories: Sequence[types.Trajectory],
+) -> list[types.Trajectory]:
+  """The last turns alone: the question, the last tool message, the answer.
+
+  Looking a value up on a page and writing it into a row is the hardest step,
+  and a whole trajectory is mostly other things. Cut down to what the last turn
+  needs, a batch holds several times as many such steps.
+
+  Args:
+    trajectories: of agents that ended by themselves; those of a single turn
+      are left out.
+  """
+  abridged = []
+  for trajectory in trajectories:
+    if len(trajectory.turns) < 2 or trajectory.failures:
+      continue
+    first, before, last = (trajectory.turns[i] for i in (0, -2, -1))
+    kept = np.r_[: first.start, before.stop : last.stop]
+    mask = np.zeros(len(kept), bool)
+    mask[-(last.stop - last.start) :] = True
+    abridged.append(
+      dataclasses.replace(
+        trajectory,
+        token_ids=trajectory.token_ids[kept],
+        sample_mask=mask,
+        behavior_logprobs=trajectory.behavior_logprobs[kept],
+        turns=(),
+      )
+    )
+  return abridged
 
 
 def train_chat_tokenizer(

@@ -1,0 +1,175 @@
+"""One agent's tokens, pages and turn, and the rows they become on the device.
+
+Host side: the engine decides who is served, this module turns those sequences
+into the fixed arrays of `decode.prefill` and `decode.decode_chunk`.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from wideseek_jax import types
+from wideseek_jax.engine import decode, pages, sampling
+
+# Stop tokens of a turn; more would be another compilation.
+MAX_STOP_IDS = 8
+
+
+@dataclasses.dataclass
+class Turn:
+  """A turn in the making: how to sample, its key (uint32 [2]), what so far."""
+
+  how: types.Sampling
+  key_2: np.ndarray
+  token_ids: list[int] = dataclasses.field(default_factory=list)
+  logprobs: list[float] = dataclasses.field(default_factory=list)
+
+
+class Sequence:
+  """What the engine holds of one agent.
+
+  The keys of the last token are always pending: they are computed when a turn
+  needs its logits.
+
+  Attributes:
+    handle: the engine's name for it.
+    table: its pages; table.length tokens have keys.
+    count: tokens read or sampled.
+    computed: most tokens that ever had keys; more work below it is repeated.
+    turn: what it samples, None while its agent waits for tools.
+  """
+
+  def __init__(self, handle: int, pool: pages.PagePool, max_context: int):
+    self.handle = handle
+    self.table = pages.PageTable(pool)
+    self.count = 0
+    self.computed = 0
+    self.turn: Turn | None = None
+    self._buffer = np.zeros(max_context, np.int32)
+
+  @property
+  def tokens(self) -> np.ndarray:
+    """All its tokens, int32 [count]."""
+    return self._buffer[: self.count]
+
+  @property
+  def to_read(self) -> int:
+    """Tokens whose keys prefill has to compute before a turn can sample."""
+    return self.count - 1 - self.table.length
+
+  def append(self, token_ids: np.ndarray) -> None:
+    """Adds tokens at the end, without keys."""
+    self._buffer[self.count : self.count + len(token_ids)] = token_ids
+    self.count += len(token_ids)
+
+  def advance(self, count: int) -> int:
+    """Notes that `count` more tokens have keys; returns how many had before."""
+    first = self.table.length
+    self.table.advance(count)
+    again = min(count, max(0, self.computed - first))
+    self.computed = max(self.computed, self.table.length)
+    return again
+
+  def begin_turn(self, how: types.Sampling, key: tuple[int, ...]) -> None:
+    """Asks for a turn; `end_turn` closes it."""
+    self.turn = Turn(how, sampling.address_key(key))
+
+  def end_turn(self, reason: types.FinishReason) -> types.Generation:
+    """Closes the turn; the sequence waits for the next."""
+    turn, self.turn = self.turn, None
+    self.table.trim()
+    return types.Generation(
+      token_ids=np.asarray(turn.token_ids, np.int32),
+      logprobs=np.asarray(turn.logprobs, np.float32),
+      finish_reason=reason,
+    )
+
+
+def check_sampling(how: types.Sampling) -> None:
+  """Raises ValueError for values without meaning."""
+  if how.temperature < 0 or how.top_k < 0 or not 0 < how.top_p <= 1:
+    raise ValueError(f'{how}: temperature ≥ 0, top_k ≥ 0, 0 < top_p ≤ 1')
+  if how.max_tokens < 1:
+    raise ValueError(f'max_tokens={how.max_tokens} is below 1')
+  if len(how.stop_ids) > MAX_STOP_IDS:
+    raise ValueError(f'{len(how.stop_ids)} stop ids; at most {MAX_STOP_IDS}')
+
+
+def prefill_rows(
+  chosen: list[tuple[Sequence, int]],
+  num_rows: int,
+  read_len: int,
+  context: int,
+  page_size: int,
+) -> decode.PrefillRows:
+  """The device's view of sequences that read.
+
+  Args:
+    chosen: (sequence, how many of its next tokens to read), pages reserved.
+    num_rows: rows of the call; those left over are idle.
+    read_len: tokens a row.
+    context: tokens that a row can hold already.
+    page_size: tokens a page; divides read_len and context.
+  """
+  R = num_rows
+  rows = decode.PrefillRows(
+    read_RN=np.zeros((R, context // page_size), np.int32),
+    write_RW=np.zeros((R, read_len // page_size + 1), np.int32),
+    start_R=np.zeros(R, np.int32),
+    tokens_RT=np.zeros((R, read_len), np.int32),
+  )
+  for row, (sequence, count) in enumerate(chosen):
+    first = sequence.table.length
+    sequence.table.fill_read(rows.read_RN[row])
+    sequence.table.fill_write(rows.write_RW[row])
+    rows.start_R[row] = first
+    rows.tokens_RT[row, :count] = sequence.tokens[first : first + count]
+  return rows
+
+
+def decode_rows(
+  chosen: list[tuple[Sequence, int]],
+  num_rows: int,
+  chunk_len: int,
+  context: int,
+  page_size: int,
+) -> decode.DecodeRows:
+  """The device's view of sequences that sample.
+
+  Args:
+    chosen: (sequence, most tokens to sample), pages reserved.
+    num_rows: rows of the call; those left over are idle.
+    chunk_len: tokens that the call samples a row.
+    context: tokens that a row can hold, the chunk included.
+    page_size: tokens a page; divides context.
+  """
+  R = num_rows
+  touched = (chunk_len - 1) // page_size + 2
+  rows = decode.DecodeRows(
+    read_RN=np.zeros((R, context // page_size), np.int32),
+    write_RW=np.zeros((R, touched), np.int32),
+    length_R=np.zeros(R, np.int32),
+    token_R=np.zeros(R, np.int32),
+    limit_R=np.zeros(R, np.int32),
+    key_R2=np.zeros((R, 2), np.uint32),
+    index_R=np.zeros(R, np.int32),
+    temperature_R=np.ones(R, np.float32),
+    top_k_R=np.zeros(R, np.int32),
+    top_p_R=np.ones(R, np.float32),
+    stop_RI=np.full((R, MAX_STOP_IDS), -1, np.int32),
+  )
+  for row, (sequence, limit) in enumerate(chosen):
+    turn = sequence.turn
+    sequence.table.fill_read(rows.read_RN[row])
+    sequence.table.fill_write(rows.write_RW[row])
+    rows.length_R[row] = sequence.table.length
+    rows.token_R[row] = sequence.tokens[-1]
+    rows.limit_R[row] = limit
+    rows.key_R2[row] = turn.key_2
+    rows.index_R[row] = len(turn.token_ids)
+    rows.temperature_R[row] = turn.how.temperature
+    rows.top_k_R[row] = turn.how.top_k
+    rows.top_p_R[row] = turn.how.top_p
+    stop_ids = turn.how.stop_ids
+    rows.stop_RI[row, : len(stop_ids)] = stop_ids
+  return rows
