@@ -83,7 +83,7 @@ def main() -> None:
     ).save(workdir)
   tokenizer = tokenizer_lib.Tokenizer.load(workdir)
   shape = model_config.ModelConfig(**config.model)
-  mesh = sharding.make_mesh((1, 1, 1))
+  mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
   params = transformer.init_params(shape, jax.random.key(config.seed))
 
   def demonstrate(expert, seed):

@@ -7,6 +7,7 @@ one by one; `run` puts them together.
 
 import dataclasses
 import functools
+import math
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -62,6 +63,18 @@ def policy_folder(name: str) -> pathlib.Path:
   return folder
 
 
+def build_mesh(config: Config) -> jax.sharding.Mesh:
+  """The mesh of config.mesh over the first devices that it needs.
+
+  A size of -1 takes all devices that are left.
+  """
+  shape = tuple(config.mesh)
+  devices = jax.devices()
+  if -1 not in shape:
+    devices = devices[: math.prod(shape)]
+  return sharding.make_mesh(shape, devices)
+
+
 def build_policy(config: Config) -> tuple[Policy, tokenizer_lib.Tokenizer]:
   """Loads the policy and its tokenizer from a Hugging Face folder.
 
@@ -71,7 +84,7 @@ def build_policy(config: Config) -> tuple[Policy, tokenizer_lib.Tokenizer]:
   """
   folder = policy_folder(config.policy)
   tokenizer = tokenizer_lib.Tokenizer.load(folder)
-  mesh = sharding.make_mesh(tuple(config.mesh))
+  mesh = build_mesh(config)
   shape = hf.load_config(folder)
   if tokenizer.vocab_size > shape.vocab_size:
     raise ValueError(

@@ -56,10 +56,10 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
       'max_lead_turns': 4,
       'max_subagent_turns': 4,
       'max_single_turns': 12,
-      'max_subagents': 4,
+      'max_subagents': 8,
       'max_tool_calls': 3,
       'max_context': 1024,
-      'max_turn_tokens': 320,
+      'max_turn_tokens': 384,
       'report_tokens': 192,
       'search_count': 2,
       'page_chars': 600,
@@ -100,7 +100,7 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
       'kl_coef': 0.0,
       'entropy_coef': 0.0,
       'log_ratio_clamp': 20.0,
-      'logprob_chunk': 512,
+      'logprob_chunk': 128,
     }
   )
   config.advantage_ddof = 1
@@ -118,7 +118,7 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
   )
   # Arguments of training.batching.make_batch.
   config.batch = ml_collections.ConfigDict(
-    {'row_len': 1024, 'rows_per_micro_batch': 8}
+    {'row_len': 1024, 'rows_per_micro_batch': 2}
   )
   # Arguments of training.loop.LoopConfig.
   config.loop = ml_collections.ConfigDict(

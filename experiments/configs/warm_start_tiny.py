@@ -31,8 +31,8 @@ def get_config() -> ml_collections.ConfigDict:
   # Arguments of training.warm_start.demonstration_set.
   config.demonstrations = ml_collections.ConfigDict(
     {
-      'num_real': 2400,
-      'num_worlds': 60,
+      'num_real': 1600,
+      'num_worlds': 40,
       'num_per_world': 60,
       'deep_share': 0.12,
       'types_per_world': 8,
@@ -72,11 +72,11 @@ def get_config() -> ml_collections.ConfigDict:
         | {'learning_rate': 1.5e-3, 'warmup_steps': 50, 'total_steps': 1250},
       },
       'look_up': {
-        'num_steps': 600,
+        'num_steps': 500,
         'size': 40,
         'batch': rows,
         'optimizer': adam
-        | {'learning_rate': 1.5e-3, 'warmup_steps': 20, 'total_steps': 800},
+        | {'learning_rate': 1.5e-3, 'warmup_steps': 20, 'total_steps': 500},
       },
       'flaws': {
         'num_steps': 200,

@@ -41,7 +41,9 @@ def tasks(world):
 
 
 def _facts_of(page):
-  return dict(line.split(': ', 1) for line in page.splitlines())
+  return dict(
+    line.removeprefix('- ').split(': ', 1) for line in page.splitlines()
+  )
 
 
 def test_world_is_this_one(world, corpus):

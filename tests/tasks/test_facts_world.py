@@ -116,9 +116,9 @@ def test_pages_say_exactly_this():
   )
   written = facts.build_corpus(world).pages
   assert {(page.title, page.contents) for page in written} == {
-    ('Blue (lake)', 'lake: Blue\nland: Ardia\ndepth m: 12'),
-    ('Red (lake)', 'lake: Red\nland: Ardia'),
-    ('Grün (lake)', 'lake: Grün\nland: Ardia\ndepth m: 7'),
+    ('Blue (lake)', '- lake: Blue\n- land: Ardia\n- depth m: 12'),
+    ('Red (lake)', '- lake: Red\n- land: Ardia'),
+    ('Grün (lake)', '- lake: Grün\n- land: Ardia\n- depth m: 7'),
     (
       'List: every lake with land Ardia',
       'lakes with land Ardia\nNames: Blue; Red; Grün',

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from wideseek_jax import types
+from wideseek_jax.training import packing
 
 
 @jax.tree_util.register_dataclass
@@ -79,17 +80,6 @@ class BatchStats:
   dropped_tasks: int
 
 
-@dataclasses.dataclass(frozen=True)
-class _Segment:
-  """One trajectory, cut after its last trained token; arrays are [t]."""
-
-  tokens: np.ndarray
-  targets: np.ndarray
-  weights: np.ndarray
-  advantages: np.ndarray
-  old_logprobs: np.ndarray
-
-
 def make_batch(
   groups: Sequence[Sequence[types.Rollout]],
   advantages: Sequence[np.ndarray],
@@ -146,7 +136,7 @@ def make_batch(
       group, group_advs, masks, strict=True
     ):
       segments += _rollout_segments(rollout, advantage, share, rollout_masks)
-  return _pack(
+  return _batch(
     segments,
     row_len=row_len,
     rows_per_micro_batch=rows_per_micro_batch,
@@ -195,7 +185,7 @@ def make_sft_batch(
     )
     if np.any(trajectory_weights)
   ]
-  return _pack(
+  return _batch(
     segments,
     row_len=row_len,
     rows_per_micro_batch=rows_per_micro_batch,
@@ -228,7 +218,7 @@ def _rollout_segments(
   advantage: float,
   share: float,
   masks: Sequence[np.ndarray],
-) -> list[_Segment]:
+) -> list[packing.Segment]:
   """Segments of the agents that are trained; they split `share` evenly."""
   masks = [
     trajectory.sample_mask & np.asarray(mask, bool)
@@ -252,7 +242,7 @@ def _segment(
   weights: np.ndarray,
   advantage: float,
   old_logprobs: np.ndarray,
-) -> _Segment:
+) -> packing.Segment:
   """Shifts one trajectory; `weights` is float32 [tokens], not all 0."""
   if weights.shape != trajectory.token_ids.shape:
     raise ValueError(
@@ -271,7 +261,7 @@ def _segment(
     )
   last = int(np.flatnonzero(trained)[-1])
   trained = trained[1 : last + 1]
-  return _Segment(
+  return packing.Segment(
     tokens=trajectory.token_ids[:last],
     targets=trajectory.token_ids[1 : last + 1],
     weights=weights[1 : last + 1],
@@ -280,65 +270,17 @@ def _segment(
   )
 
 
-def _assign_rows(lengths: Sequence[int], row_len: int) -> list[list[int]]:
-  """Best-fit decreasing: indices of the segments of each row.
-
-  The longest segment first, each into the fullest row that still has room; at
-  most 11/9 of the fewest rows possible, and one more (Johnson et al., 1974).
-  """
-  rows, rooms = [], np.zeros(0, np.int64)
-  for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-    length = lengths[index]
-    if length > row_len:
-      raise ValueError(
-        f'a trajectory needs {length} places, a row has {row_len}: raise '
-        'row_len or lower the limits of the rollout'
-      )
-    fits = np.where(rooms >= length, rooms, row_len + 1)
-    best = int(fits.argmin()) if len(rows) else -1
-    if best < 0 or fits[best] > row_len:
-      rows.append([])
-      rooms = np.append(rooms, row_len)
-      best = len(rows) - 1
-    rows[best].append(index)
-    rooms[best] -= length
-  return rows
-
-
-def _pack(
-  segments: Sequence[_Segment],
+def _batch(
+  segments: Sequence[packing.Segment],
   *,
-  row_len: int,
-  rows_per_micro_batch: int,
-  min_micro_batches: int,
   num_tasks: int,
   num_dropped: int,
+  **layout: int,
 ) -> Batch:
-  """Lays segments into rows and rows into micro-batches."""
-  rows = _assign_rows([len(s.tokens) for s in segments], row_len)
-  needed = -(-len(rows) // rows_per_micro_batch)
-  bucket = 1 << (max(needed, min_micro_batches, 1) - 1).bit_length()
-  shape = (bucket * rows_per_micro_batch, row_len)
-  ints = ('tokens', 'targets', 'positions', 'segment_ids')
-  floats = ('weights', 'advantages', 'old_logprobs')
-  arrays = {name: np.zeros(shape, np.int32) for name in ints}
-  arrays |= {name: np.zeros(shape, np.float32) for name in floats}
-  for row, indices in enumerate(rows):
-    start = 0
-    for segment_id, index in enumerate(indices, start=1):
-      segment = segments[index]
-      stop = start + len(segment.tokens)
-      arrays['segment_ids'][row, start:stop] = segment_id
-      arrays['positions'][row, start:stop] = np.arange(stop - start)
-      for name in ('tokens', 'targets', *floats):
-        arrays[name][row, start:stop] = getattr(segment, name)
-      start = stop
+  arrays, num_micro_batches = packing.pack(segments, **layout)
   return Batch(
-    **{
-      name: array.reshape(bucket, rows_per_micro_batch, row_len)
-      for name, array in arrays.items()
-    },
-    num_micro_batches=np.int32(needed),
+    **arrays,
+    num_micro_batches=np.int32(num_micro_batches),
     num_tasks=np.int32(num_tasks),
     num_dropped=np.int32(num_dropped),
   )

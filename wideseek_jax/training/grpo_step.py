@@ -33,7 +33,7 @@ def make_grpo_step(
   entropy_coef: float = 0.0,
   max_ratio: float | None = None,
   temperature: float = 1.0,
-  logprob_chunk: int = 512,
+  logprob_chunk: int = 128,
   attention_block: int = 64,
   compute_dtype: Any = jnp.float32,
   remat: bool = False,
@@ -148,7 +148,7 @@ def make_score_step(
   mesh: jax.sharding.Mesh,
   *,
   temperature: float = 1.0,
-  logprob_chunk: int = 512,
+  logprob_chunk: int = 128,
   attention_block: int = 64,
   compute_dtype: Any = jnp.float32,
 ) -> Callable[[Any, batching.Batch], batching.Batch]:

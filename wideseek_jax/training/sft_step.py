@@ -23,7 +23,7 @@ def make_sft_step(
   optimizer: optax.GradientTransformation,
   mesh: jax.sharding.Mesh,
   *,
-  logprob_chunk: int = 512,
+  logprob_chunk: int = 128,
   attention_block: int = 64,
   compute_dtype: Any = jnp.float32,
   remat: bool = False,

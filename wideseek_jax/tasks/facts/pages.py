@@ -1,7 +1,8 @@
 """A world of facts as a corpus: one page an entity, one list page a group.
 
-Every name and value stands behind a single space wherever it follows a label,
-so that a byte-pair tokenizer sees it in one form in pages and in questions.
+Every name, value and label stands behind a single space, as it does in
+questions and tables, so that a byte-pair tokenizer has one form of it: what is
+to be copied or looked up must not look different in two places.
 """
 
 import hashlib
@@ -30,8 +31,8 @@ def build_corpus(world: facts_world.FactsWorld) -> corpus.Corpus:
 
 def entity_page(entity: facts_world.Entity) -> tuple[str, str]:
   """Title and contents of an entity's page."""
-  lines = [f'{entity.type}: {entity.name}']
-  lines += [f'{key}: {value}' for key, value in entity.attributes.items()]
+  facts = {entity.type: entity.name, **entity.attributes}
+  lines = [f'- {key}: {value}' for key, value in facts.items()]
   return f'{entity.name} ({entity.type})', '\n'.join(lines)
 
 
