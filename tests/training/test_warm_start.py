@@ -66,9 +66,14 @@ def test_batches_are_addressed_and_cover_an_epoch():
   assert lengths(1) == lengths(1)
   # Three steps of three see all nine: 1 + 2 + … + 9 positions are read.
   read = sum(
-    int((warm_start.demonstration_batch(
-      trajectories, step=step, **options
-    ).segment_ids > 0).sum())
+    int(
+      (
+        warm_start.demonstration_batch(
+          trajectories, step=step, **options
+        ).segment_ids
+        > 0
+      ).sum()
+    )
     for step in range(3)
   )
   assert read == sum(range(1, 10))
