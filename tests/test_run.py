@@ -48,7 +48,7 @@ def test_a_run_leaves_what_it_should(whole):
   # Equal weights of all tasks: what is trained sums to at most 1.
   assert all(0 < row['rollout/reward'] <= 1.15 for row in rows)
   assert any(row['train/grad_norm'] > 0 for row in rows)
-  assert list(workdir.glob('events.*')), 'no TensorBoard file'
+  assert list(workdir.glob('tensorboard/events.*')), 'no TensorBoard file'
   config = small_config()
   config.policy = str(workdir / 'policy')
   loaded, tokenizer = build.build_policy(config)

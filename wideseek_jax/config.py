@@ -65,6 +65,9 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
       'page_chars': 600,
       'snippet_chars': 32,
       'max_repairs': 1,
+      # The index answers within a millisecond: waiting costs nothing, and a
+      # resumed run is the uninterrupted one to the bit.
+      'overlap_tools': False,
       'temperature': 1.0,
       'top_k': 0,
       'top_p': 1.0,

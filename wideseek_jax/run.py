@@ -13,6 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from wideseek_jax import build, progress, types
+from wideseek_jax.agents import rollout_config
 from wideseek_jax.evaluation import runner
 from wideseek_jax.models import hf
 from wideseek_jax.training import checkpoint, loop, metrics_log, train_state
@@ -113,6 +114,8 @@ def train(
     OSError, ValueError: one line on what does not fit and what to do.
   """
   workdir = pathlib.Path(workdir)
+  loop_config = loop.LoopConfig(seed=config.seed, **config.loop)
+  rollout_config.RolloutConfig(**config.rollout)  # refuses bad limits now
   prepare_workdir(workdir, resume=resume)
   policy, tokenizer = build.build_policy(config)
   state = build.init_train_state(config, policy)
@@ -121,7 +124,6 @@ def train(
       workdir / 'checkpoints', build.abstract_train_state(config, policy)
     )
   parts = build_parts(config, policy, tokenizer)
-  loop_config = loop.LoopConfig(seed=config.seed, **config.loop)
   log = metrics_log.MetricsLog(workdir, resume_step=int(state.step))
   stage = progress.Stage(name, loop_config.num_steps, 'steps')
 

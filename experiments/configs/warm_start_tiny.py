@@ -72,7 +72,7 @@ def get_config() -> ml_collections.ConfigDict:
         | {'learning_rate': 1.5e-3, 'warmup_steps': 50, 'total_steps': 1250},
       },
       'look_up': {
-        'num_steps': 500,
+        'num_steps': 400,
         'size': 40,
         'batch': rows,
         'optimizer': adam

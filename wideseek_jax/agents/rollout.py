@@ -84,6 +84,7 @@ def rollout_groups(
       tools,
       executor,
       max_open=options.max_open_rollouts,
+      overlap_tools=options.overlap_tools,
       on_result=on_result,
     )
   rollouts = [

@@ -35,6 +35,7 @@ class RolloutConfig:
     top_p: of the sampling; 1 keeps all tokens.
     max_open_rollouts: rollouts in flight at a time; 0 for all.
     tool_threads: tool calls in flight at a time.
+    overlap_tools: decode while tools run; without it runs repeat to the bit.
   """
 
   workflow: Literal['multi', 'single'] = 'multi'
@@ -58,6 +59,7 @@ class RolloutConfig:
   top_p: float = 1.0
   max_open_rollouts: int = 0
   tool_threads: int = 16
+  overlap_tools: bool = True
 
   def __post_init__(self):
     if self.workflow not in ('multi', 'single'):

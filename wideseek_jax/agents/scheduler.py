@@ -46,6 +46,7 @@ def run(
   executor: concurrent.futures.Executor,
   *,
   max_open: int = 0,
+  overlap_tools: bool = True,
   on_result: Callable[[int], None] | None = None,
 ) -> list[tuple[types.Trajectory, ...]]:
   """Runs agents to their end.
@@ -56,6 +57,9 @@ def run(
     tools: called from the executor's threads.
     executor: runs the tool calls.
     max_open: root agents in flight at a time; 0 for all.
+    overlap_tools: decode while tools run. If not, each step waits for all
+      tools first: batches, and so the last bits of log-probs, are then the
+      same at every run.
     on_result: called with the number of root agents that have ended, each time
       that one ends.
 
@@ -66,17 +70,21 @@ def run(
     Whatever the engine or an agent raises. A tool's exception goes to the
     agent that called it.
   """
-  return _Run(engine, tools, executor, max_open, on_result).run(agents)
+  state = _Run(engine, tools, executor, max_open, overlap_tools, on_result)
+  return state.run(agents)
 
 
 class _Run:
   """The state of one `run`."""
 
-  def __init__(self, engine, tools, executor, max_open, on_result):
+  def __init__(
+    self, engine, tools, executor, max_open, overlap_tools, on_result
+  ):
     self._engine = engine
     self._tools = tools
     self._executor = executor
     self._max_open = max_open
+    self._overlap_tools = overlap_tools
     self._on_result = on_result
     self._live: dict[_Node, None] = {}  # In order of creation.
     self._decoding: dict[int, _Node] = {}
@@ -89,12 +97,15 @@ class _Run:
     try:
       self._refill(roots)
       while self._decoding or self._futures:
-        if self._decoding:
+        if self._decoding and (self._overlap_tools or not self._futures):
           for sequence, generation in self._engine.step():
             self._advance(self._decoding.pop(sequence), generation)
         else:
           concurrent.futures.wait(
-            self._futures, return_when=concurrent.futures.FIRST_COMPLETED
+            self._futures,
+            return_when=concurrent.futures.FIRST_COMPLETED
+            if self._overlap_tools
+            else concurrent.futures.ALL_COMPLETED,
           )
         self._collect()
         self._refill(roots)
