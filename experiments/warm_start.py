@@ -9,13 +9,14 @@ in Hugging Face layout into the workdir. Started again there, it goes on.
 
 import dataclasses
 import functools
+import math
 import pathlib
 
 import jax
 from absl import flags
 
 from experiments import flags as experiment_flags
-from wideseek_jax import build, run, sharding
+from wideseek_jax import build, run
 from wideseek_jax import tokenizer as tokenizer_lib
 from wideseek_jax.agents import expert as expert_lib
 from wideseek_jax.models import config as model_config
@@ -44,7 +45,7 @@ def _fit(config, name, make_batch, shape, params, mesh):
     state, _ = checkpoint.restore_latest(folder, abstract)
   state = warm_start.fit(
     state,
-    sft_step.make_sft_step(shape, optimizer, mesh),
+    sft_step.make_sft_step(shape, optimizer, mesh, logprob_chunk=128),
     lambda step: make_batch(
       step=step,
       seed=config.seed,
@@ -66,6 +67,8 @@ def _fit(config, name, make_batch, shape, params, mesh):
 
 def main() -> None:
   config = experiment_flags.config()
+  # Has no effect on other back ends; must come before the first array.
+  jax.config.update('jax_num_cpu_devices', math.prod(config.mesh))
   workdir = pathlib.Path(_WORKDIR.value)
   workdir.mkdir(parents=True, exist_ok=True)
   rollout, wide = dict(config.rollout), dict(config.wide)
@@ -83,7 +86,7 @@ def main() -> None:
     ).save(workdir)
   tokenizer = tokenizer_lib.Tokenizer.load(workdir)
   shape = model_config.ModelConfig(**config.model)
-  mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
+  mesh = build.build_mesh(config)
   params = transformer.init_params(shape, jax.random.key(config.seed))
 
   def demonstrate(expert, seed):

@@ -13,6 +13,8 @@ def get_config() -> ml_collections.ConfigDict:
   tiny = config_lib.default_config('tiny')
   config = ml_collections.ConfigDict()
   config.seed = 0
+  # One simulated device a core: XLA runs small operations on one thread.
+  config.mesh = (2, 1, 1)
   # Arguments of models.config.ModelConfig.
   config.model = ml_collections.ConfigDict(
     {
@@ -49,12 +51,12 @@ def get_config() -> ml_collections.ConfigDict:
   # Four lessons, each with updates, trajectories an update, rows and an
   # optimiser of its own: random strings to copy, demonstrations (the format),
   # last turns of flawless ones (looking up), demonstrations again.
-  rows = {'row_len': 1024, 'rows_per_micro_batch': 1, 'min_micro_batches': 16}
+  rows = {'row_len': 1024, 'rows_per_micro_batch': 2, 'min_micro_batches': 16}
   adam = {'b1': 0.9, 'b2': 0.98, 'eps': 1e-8, 'decay': 'cosine'}
   config.lessons = ml_collections.ConfigDict(
     {
       'copy': {
-        'num_steps': 1000,
+        'num_steps': 1300,
         'size': 64,
         'batch': {
           'row_len': 256,
@@ -65,25 +67,25 @@ def get_config() -> ml_collections.ConfigDict:
         | {'learning_rate': 2e-3, 'warmup_steps': 100, 'decay': 'constant'},
       },
       'format': {
-        'num_steps': 800,
+        'num_steps': 300,
         'size': 16,
         'batch': rows,
         'optimizer': adam
-        | {'learning_rate': 1.5e-3, 'warmup_steps': 50, 'total_steps': 1250},
+        | {'learning_rate': 1.5e-3, 'warmup_steps': 50, 'total_steps': 600},
       },
       'look_up': {
-        'num_steps': 400,
+        'num_steps': 600,
         'size': 40,
         'batch': rows,
         'optimizer': adam
-        | {'learning_rate': 1.5e-3, 'warmup_steps': 20, 'total_steps': 500},
+        | {'learning_rate': 1.5e-3, 'warmup_steps': 20, 'total_steps': 800},
       },
       'flaws': {
-        'num_steps': 200,
+        'num_steps': 400,
         'size': 16,
         'batch': rows,
         'optimizer': adam
-        | {'learning_rate': 5e-4, 'warmup_steps': 10, 'total_steps': 200},
+        | {'learning_rate': 1e-3, 'warmup_steps': 10, 'total_steps': 420},
       },
     }
   )
