@@ -1,5 +1,6 @@
 """Whole runs of the shipped policy, shrunk: the real loop on real facts."""
 
+import dataclasses
 import json
 
 import jax
@@ -82,13 +83,7 @@ def test_resume_refuses_another_model(whole, tmp_path):
   config = small_config()
   smaller, tokenizer = build.build_policy(config)
   params = dict(smaller.params)
-  params['layers'] = (
-    {'0': params['layers']['0']}
-    if isinstance(params['layers'], dict) and '0' in params['layers']
-    else {0: params['layers'][0]}
-  )
-  import dataclasses
-
+  params['layers'] = {'0': params['layers']['0']}
   shape = dataclasses.replace(smaller.config, num_layers=1)
   other = dataclasses.replace(smaller, config=shape, params=params)
   run.save_policy(tmp_path / 'other', other, tokenizer)

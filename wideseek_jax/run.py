@@ -118,11 +118,12 @@ def train(
   rollout_config.RolloutConfig(**config.rollout)  # refuses bad limits now
   prepare_workdir(workdir, resume=resume)
   policy, tokenizer = build.build_policy(config)
-  state = build.init_train_state(config, policy)
   if resume:
     state, _ = checkpoint.restore_latest(
       workdir / 'checkpoints', build.abstract_train_state(config, policy)
     )
+  else:
+    state = build.init_train_state(config, policy)
   parts = build_parts(config, policy, tokenizer)
   log = metrics_log.MetricsLog(workdir, resume_step=int(state.step))
   stage = progress.Stage(name, loop_config.num_steps, 'steps')
