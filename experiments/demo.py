@@ -14,9 +14,9 @@ import ml_collections
 from absl import flags
 
 from experiments import flags as experiment_flags
-from wideseek_jax import progress, run
+from wideseek_jax import files, progress, run
 from wideseek_jax.agents import format as format_lib
-from wideseek_jax.evaluation import metrics, report, runner
+from wideseek_jax.evaluation import metrics, report
 from wideseek_jax.training import metrics_log
 
 _WORKDIR = flags.DEFINE_string(
@@ -49,14 +49,14 @@ def main() -> None:
     flush=True,
   )
   before = run.evaluate(config, name='1/3 held-out tasks, before')
-  runner.write_rows(workdir / 'before.jsonl', before.rows)
+  files.write_jsonl(workdir / 'before.jsonl', before.rows)
   first = metrics.task_means(before.rows, 'item_f1')
   print(f'item F1 before: {metrics.estimate(list(first.values()))}', flush=True)
 
   policy = run.train(config, workdir / 'run', name='2/3 training')
 
   after = run.evaluate(config, policy=policy, name='3/3 held-out tasks, after')
-  runner.write_rows(workdir / 'after.jsonl', after.rows)
+  files.write_jsonl(workdir / 'after.jsonl', after.rows)
   second = metrics.task_means(after.rows, 'item_f1')
   report.plot_curve(
     metrics_log.read_metrics(workdir / 'run'),
@@ -65,8 +65,8 @@ def main() -> None:
     workdir / 'curve.png',
   )
   table = report.results_table(before.rows, after.rows)
-  report.write_text(workdir / 'results.md', table)
-  report.write_text(
+  files.write_text(workdir / 'results.md', table)
+  files.write_text(
     workdir / 'rollouts.txt', '\n\n'.join(_examples(before, after))
   )
   print(f'item F1 after:  {metrics.estimate(list(second.values()))}\n\n{table}')

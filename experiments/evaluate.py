@@ -8,9 +8,9 @@ import pathlib
 from absl import flags
 
 from experiments import flags as experiment_flags
-from wideseek_jax import run
+from wideseek_jax import files, run
 from wideseek_jax.agents import format as format_lib
-from wideseek_jax.evaluation import copying, metrics, report, runner
+from wideseek_jax.evaluation import copying, metrics
 
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Folder for results.jsonl and rollouts.txt.', required=True
@@ -31,8 +31,8 @@ def main() -> None:
     experiment_flags.config(), _SPLIT.value, samples=_SAMPLES.value
   )
   workdir.mkdir(parents=True, exist_ok=True)
-  runner.write_rows(workdir / 'results.jsonl', found.rows)
-  report.write_text(
+  files.write_jsonl(workdir / 'results.jsonl', found.rows)
+  files.write_text(
     workdir / 'rollouts.txt',
     '\n\n'.join(format_lib.format_rollout(g[0]) for g in found.groups),
   )

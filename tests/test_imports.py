@@ -15,6 +15,7 @@ PACKAGE = ROOT / 'wideseek_jax'
 # The first prefix that fits a module's dotted name decides.
 FLOORS = (
   ('types', -1),
+  ('files', -1),
   ('config', 0),
   ('tokenizer', 0),
   ('sharding', 0),

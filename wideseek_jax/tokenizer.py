@@ -17,6 +17,8 @@ from collections.abc import Iterable, Sequence
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from wideseek_jax import files
+
 MARKERS = (
   '<|endoftext|>',
   '<|im_start|>',
@@ -94,7 +96,6 @@ class Tokenizer:
   def save(self, folder: str | os.PathLike) -> None:
     """Writes tokenizer.json and what transformers needs beside it."""
     folder = pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     settings = {
       'tokenizer_class': 'PreTrainedTokenizerFast',
       'eos_token': '<|im_end|>',
@@ -106,9 +107,7 @@ class Tokenizer:
       'tokenizer_config.json': json.dumps(settings, indent=2) + '\n',
     }
     for name, text in texts.items():
-      partial = folder / f'{name}.partial'
-      partial.write_text(text, encoding='utf-8')
-      os.replace(partial, folder / name)
+      files.write_text(folder / name, text)
 
   @property
   def source(self) -> str:

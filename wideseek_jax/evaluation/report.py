@@ -4,7 +4,6 @@ In: metrics rows, evaluation rows, rollouts. Out: files in the workdir, written
 atomically.
 """
 
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 import numpy as np
 
+from wideseek_jax import files
 from wideseek_jax.evaluation import metrics
 
 _SMOOTH = 5  # steps in the moving mean of a noisy training curve
@@ -70,7 +70,8 @@ def plot_curve(
   right.set_ylabel('subagents a rollout (dotted)', color='#31a354')
   right.set_ylim(0, max([*subagents, 1]) * 1.4)
   axes.legend(loc='lower right')
-  _save(figure, path)
+  with files.replacing(path) as partial:
+    figure.savefig(partial, dpi=130, format='png')
   plt.close(figure)
 
 
@@ -98,18 +99,3 @@ def results_table(
     'mean [95 % bootstrap interval over tasks]; the gain is paired by task.'
   )
   return '\n'.join(lines) + '\n'
-
-
-def write_text(path: str | pathlib.Path, text: str) -> None:
-  """Writes a text file atomically."""
-  path = pathlib.Path(path)
-  partial = path.with_name(path.name + '.partial')
-  partial.write_text(text, encoding='utf-8')
-  os.replace(partial, path)
-
-
-def _save(figure, path: str | pathlib.Path) -> None:
-  path = pathlib.Path(path)
-  partial = path.with_name(path.name + '.partial')
-  figure.savefig(partial, dpi=130, format='png')
-  os.replace(partial, path)

@@ -4,9 +4,6 @@ In: an engine, tools and tasks. Out: the rollouts with their scores, and rows of
 plain numbers, one a rollout, ready for a jsonl.
 """
 
-import json
-import os
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -77,13 +74,3 @@ def result_rows(
     for task, group, group_scores in zip(tasks, groups, scores, strict=True)
     for rollout, score in zip(group, group_scores, strict=True)
   ]
-
-
-def write_rows(path: str | pathlib.Path, rows: Sequence[Row]) -> None:
-  """Writes one JSON object a line, atomically."""
-  path = pathlib.Path(path)
-  partial = path.with_name(path.name + '.partial')
-  with partial.open('w', encoding='utf-8') as file:
-    for row in rows:
-      file.write(json.dumps(row, ensure_ascii=False) + '\n')
-  os.replace(partial, path)

@@ -9,8 +9,7 @@ import json
 import math
 import os
 import pathlib
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -20,6 +19,7 @@ import safetensors
 import safetensors.numpy
 from flax import traverse_util
 
+from wideseek_jax import files as files_lib
 from wideseek_jax.models import config as model_config
 from wideseek_jax.models import transformer
 
@@ -92,12 +92,8 @@ def save_pretrained(
       _hf_name(path): _to_linear(path, flat[path], dtype) for path in paths
     }
     where |= dict.fromkeys(tensors, name)
-    _replace(
-      folder / name,
-      lambda temporary, tensors=tensors: safetensors.numpy.save_file(
-        tensors, temporary, metadata={'format': 'pt'}
-      ),
-    )
+    with files_lib.replacing(folder / name) as partial:
+      safetensors.numpy.save_file(tensors, partial, metadata={'format': 'pt'})
   if len(files) > 1:
     total = sum(math.prod(s.shape) for s in shapes.values()) * dtype.itemsize
     index = {'metadata': {'total_size': total}, 'weight_map': where}
@@ -106,6 +102,10 @@ def save_pretrained(
     (folder / _INDEX).unlink(missing_ok=True)
   # Last: a folder with a config.json is complete.
   _write_json(folder / 'config.json', model_config.to_hf(config, dtype.name))
+
+
+def _write_json(path: pathlib.Path, value: dict[str, Any]) -> None:
+  files_lib.write_text(path, json.dumps(value, indent=2) + '\n')
 
 
 def load_config(folder: str | os.PathLike) -> model_config.ModelConfig:
@@ -216,22 +216,3 @@ def _tensors(
       for name in sorted(wanted):
         if files[name] == file_name:
           yield name, file.get_tensor(name)
-
-
-def _write_json(path: pathlib.Path, value: dict[str, Any]) -> None:
-  text = json.dumps(value, indent=2) + '\n'
-  _replace(path, lambda temporary: temporary.write_text(text))
-
-
-def _replace(path: pathlib.Path, write: Callable[[pathlib.Path], Any]) -> None:
-  """Writes beside the path and moves it there whole."""
-  handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-  os.close(handle)
-  temporary = pathlib.Path(name)
-  try:
-    write(temporary)
-    # mkstemp makes a private file; a checkpoint is as readable as others.
-    temporary.chmod(0o644)
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)

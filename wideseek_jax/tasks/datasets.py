@@ -12,21 +12,14 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any
 
-from wideseek_jax import types
+from wideseek_jax import files, types
 
 
 def save_tasks(
   path: str | os.PathLike[str], tasks: Iterable[types.Task]
 ) -> None:
   """Writes tasks, all of them or nothing."""
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
-  with partial.open('w', encoding='utf-8') as file:
-    for task in tasks:
-      record = dataclasses.asdict(task)
-      file.write(json.dumps(record, ensure_ascii=False) + '\n')
-  partial.replace(path)
+  files.write_jsonl(path, map(dataclasses.asdict, tasks))
 
 
 def load_tasks(path: str | os.PathLike[str]) -> list[types.Task]:

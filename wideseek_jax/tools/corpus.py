@@ -11,7 +11,7 @@ import os
 import pathlib
 from collections.abc import Mapping
 
-from wideseek_jax import types
+from wideseek_jax import files, types
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,14 +40,13 @@ class Corpus:
 
 def save_jsonl(pages: Corpus, path: str | os.PathLike[str]) -> None:
   """Writes a corpus, all of it or nothing."""
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
-  with partial.open('w', encoding='utf-8') as file:
-    for number, page in enumerate(pages.pages):
-      record = {'id': str(number), **dataclasses.asdict(page)}
-      file.write(json.dumps(record, ensure_ascii=False) + '\n')
-  partial.replace(path)
+  files.write_jsonl(
+    path,
+    (
+      {'id': str(number), **dataclasses.asdict(page)}
+      for number, page in enumerate(pages.pages)
+    ),
+  )
 
 
 def load_jsonl(path: str | os.PathLike[str]) -> Corpus:

@@ -14,6 +14,8 @@ from typing import Any
 
 import tensorboardX
 
+from wideseek_jax import files
+
 FILE_NAME = 'metrics.jsonl'
 
 
@@ -33,13 +35,9 @@ class MetricsLog:
       resume_step: the first step that will be written; 0 empties the log.
     """
     workdir = pathlib.Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / FILE_NAME
     rows = [row for row in read_metrics(workdir) if row['step'] < resume_step]
-    partial = path.with_suffix('.tmp')
-    partial.write_text(''.join(json.dumps(row) + '\n' for row in rows))
-    # In one move: a kill here leaves the old file or the new one, whole.
-    os.replace(partial, path)
+    files.write_jsonl(path, rows)
     self._file = path.open('a')
     # purge_step hides the same rows in TensorBoard.
     self._events = tensorboardX.SummaryWriter(
