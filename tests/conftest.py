@@ -1,12 +1,13 @@
 """Strict JAX for every test: eight simulated devices, no silent rank promotion.
 
-Must run before jax starts its back end, hence at import.
+Must run before jax starts its back end, hence at import. Set
+WIDESEEK_TEST_PLATFORM to tpu or cuda to run `-m device` on one.
 """
 
 import os
 
 os.environ.setdefault('XLA_FLAGS', '')
-os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ['JAX_PLATFORMS'] = os.environ.get('WIDESEEK_TEST_PLATFORM', 'cpu')
 
 import jax
 

@@ -82,6 +82,8 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
       'max_context': 1024,
       'chunk_len': 16,
       'prefill_len': 128,
+      # 'auto': the kernel of the devices; 'reference' asks for none.
+      'attention': 'auto',
     }
   )
   # Arguments of tasks.rewards.score.

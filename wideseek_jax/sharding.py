@@ -32,6 +32,7 @@ TRAIN_TABLE: Table = {
 # Decoding reads every weight at every step: none is gathered over 'fsdp'.
 DECODE_TABLE: Table = {
   'batch': ('data', 'fsdp'),
+  'samples': ('data', 'fsdp', 'tensor'),
   'time': None,
   'vocab': 'tensor',
   'embed': None,

@@ -1,145 +1,195 @@
-"""Attention over paged keys: gather once, attend often, write back once.
+"""The seam between the model and the pages that hold its keys and values.
 
-A layer's pages [P, page, K, H] are the lasting home of its keys and values. A
-device call gathers the pages of its rows to contiguous buffers, the model
-attends to those and writes new keys into them, and at the end the pages that
-were touched go back. The two buffers have the layouts in which both products
-of attention are plain matrix products: keys [R, K, H, S], values [R, K, S, H].
+A device call opens the pages of its rows, attends layer by layer and closes
+them again. An `Attention` says how keys lie in the pages and who reads them:
+`engine.gathered` is the reference, `engine.kernels` has those that JAX ships
+for TPU and GPU. Its functions see one device's share, that is some rows, some
+heads and their pages; `on_mesh` lets the same functions take whole arrays.
 """
 
-import math
+import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from wideseek_jax import sharding
+from wideseek_jax.models import config as model_config
 from wideseek_jax.models import layers
 
-# A (k_pages, v_pages), each [P, page, K, H], for every layer. With one array a
-# layer, what is written depends on what was read, so XLA never copies the pool.
-Pages = tuple[tuple[jax.Array, jax.Array], ...]
-# A (k_RKHS, v_RKSH) for every layer.
-Cache = tuple[tuple[jax.Array, jax.Array], ...]
+# The arrays that each layer has, as pages or as a cache. With arrays of their
+# own, what is written depends on what was read, so XLA never copies the pool.
+Layers = tuple[tuple[jax.Array, ...], ...]
 
-PAGES_AXES = ('pages', 'page', 'kv_heads', 'head_dim')
-KEY_AXES = ('batch', 'kv_heads', None, None)
-VALUE_AXES = ('batch', 'kv_heads', None, None)
+QUERY_AXES = (None, None, 'heads', None)
+KEY_AXES = (None, None, 'kv_heads', None)
 
 
-def gather(pages: Pages, table_RN: jax.Array, constrain) -> Cache:
-  """Copies the pages of each row side by side.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class RowTables:
+  """The pages of each row of a call; idle rows point at page 0 (scratch).
 
-  Args:
-    pages: the pool.
-    table_RN: int32 page ids, in the order of the row's tokens.
-    constrain: (array, logical axes) -> array.
+  Attributes:
+    read_RN: int32 ids of the row's pages in the order of its tokens, with room
+      for the new ones; where two sequences part, the id of the other's page.
+    write_RW: int32 ids of the pages that new tokens touch, the one of token
+      `start` first, 0 beyond the row's own. Where its first differs from the
+      page read, the page is copied.
+    start_R: int32, how many tokens the row held before the call.
+  """
+
+  read_RN: Any
+  write_RW: Any
+  start_R: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Attention:
+  """One way to keep keys and values in pages and to attend to them.
+
+  Attributes:
+    name: what a config calls it.
+    page_shapes: (num_pages, page_size, K, H) -> the shapes of a layer's pages.
+    page_axes: the logical axes of each of them.
+    cache_axes: the logical axes of a layer's arrays in an opened cache.
+    open: (pages, tables) -> cache: once, at the start of a call.
+    attend: (q_RTNH, k_RTKH, v_RTKH, a layer's cache, positions_RT, tables) ->
+      (out_RTNH, the layer's cache): writes the new keys and values at their
+      consecutive positions, then lets a query see all positions up to its own.
+      What a row's pages hold beyond them is never seen, whatever it is.
+    close: (pages as opened, cache, tables) -> pages: once, at the end.
+    objection: (head_dim, page_size) -> why it cannot serve them, '' if it can.
+  """
+
+  name: str
+  page_shapes: Callable[[int, int, int, int], tuple[tuple[int, ...], ...]]
+  page_axes: tuple[str | None, ...]
+  cache_axes: tuple[str | None, ...]
+  open: Callable[[Layers, RowTables], Layers]
+  attend: Callable[..., tuple[jax.Array, tuple[jax.Array, ...]]]
+  close: Callable[[Layers, Layers, RowTables], Layers]
+  objection: Callable[[int, int], str] = lambda head_dim, page_size: ''
+
+
+def head_layout(
+  mesh: jax.sharding.Mesh, config: model_config.ModelConfig
+) -> tuple[sharding.Table, int]:
+  """How the heads of attention lie on the mesh.
 
   Returns:
-    For every layer (k_RKHS, v_RKSH) with S = N * page.
+    (table, copies): the axes to use inside of attention, and how often each kv
+    head is kept. Every device gets an equal share of the query heads and the
+    kv heads they read. Fewer kv heads than devices are kept several times, so
+    that a device holds only the one it reads; where heads cannot be dealt out
+    evenly, every device has all of them.
   """
-  _, page, K, H = pages[0][0].shape
-  R, N = table_RN.shape
-  cache = []
-  for k_pages, v_pages in pages:
-    k_RNPKH, v_RNPKH = k_pages[table_RN], v_pages[table_RN]
-    k_RKHS = k_RNPKH.transpose(0, 3, 4, 1, 2).reshape(R, K, H, N * page)
-    v_RKSH = v_RNPKH.transpose(0, 3, 1, 2, 4).reshape(R, K, N * page, H)
-    cache.append((constrain(k_RKHS, KEY_AXES), constrain(v_RKSH, VALUE_AXES)))
-  return tuple(cache)
+  table = sharding.DECODE_TABLE
+  ways = mesh.shape[table['heads']]
+  if config.num_heads % ways == 0:
+    if config.num_kv_heads % ways == 0:
+      return table, 1
+    if ways % config.num_kv_heads == 0:
+      return table, ways // config.num_kv_heads
+  return {**table, 'heads': None, 'kv_heads': None}, 1
 
 
-def scatter(
-  pages: Pages,
-  cache: Cache,
-  first_R: jax.Array,
-  table_RW: jax.Array,
-  constrain,
-) -> Pages:
-  """Writes the pages that a call touched back to the pool.
+def page_shapes(
+  how: Attention,
+  mesh: jax.sharding.Mesh,
+  config: model_config.ModelConfig,
+  num_pages: int,
+  page_size: int,
+  dtype: jnp.dtype,
+) -> Any:
+  """The pool, a jax.ShapeDtypeStruct with its sharding for every array.
 
   Args:
-    pages: the pool.
-    cache: as `gather` returned it and `cached_attend` changed it.
-    first_R: int32, the index in its row of the first page touched.
-    table_RW: int32 ids of the pages to write, from `first_R` on; page 0 is
-      scratch and takes what nobody wants.
-    constrain: (array, logical axes) -> array.
+    how: how keys lie in the pages.
+    mesh: where they live.
+    config: the model's shape.
+    num_pages: pages that can be held; one more is scratch.
+    page_size: tokens a page.
+    dtype: of keys and values.
   """
-  page = pages[0][0].shape[1]
-  R, W = table_RW.shape
-  written = []
-  for (k_pages, v_pages), (k_RKHS, v_RKSH) in zip(pages, cache, strict=True):
-    _, K, H, S = k_RKHS.shape
-    N = S // page
-    index_RW = jnp.minimum(first_R[:, None] + jnp.arange(W)[None, :], N - 1)
-    k_RKHNP = k_RKHS.reshape(R, K, H, N, page)
-    v_RKNPH = v_RKSH.reshape(R, K, N, page, H)
-    k_RKHWP = jax.vmap(lambda k, i: k[:, :, i])(k_RKHNP, index_RW)
-    v_RKWPH = jax.vmap(lambda v, i: v[:, i])(v_RKNPH, index_RW)
-    k_RWPKH = k_RKHWP.transpose(0, 3, 4, 1, 2)
-    v_RWPKH = v_RKWPH.transpose(0, 2, 3, 1, 4)
-    k_pages = k_pages.at[table_RW].set(k_RWPKH)
-    v_pages = v_pages.at[table_RW].set(v_RWPKH)
-    written.append(
-      (constrain(k_pages, PAGES_AXES), constrain(v_pages, PAGES_AXES))
+  table, copies = head_layout(mesh, config)
+  shapes = how.page_shapes(
+    num_pages + 1, page_size, config.num_kv_heads * copies, config.head_dim
+  )
+
+  def array(shape):
+    where = sharding.named_sharding(mesh, shape, how.page_axes, table)
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=where)
+
+  return (tuple(array(shape) for shape in shapes),) * config.num_layers
+
+
+def on_mesh(
+  how: Attention, mesh: jax.sharding.Mesh, config: model_config.ModelConfig
+) -> Attention:
+  """The same functions for arrays that are spread over a mesh.
+
+  Kernels are opaque to the partitioner, so each device is told what is its
+  own: a share of the heads, dealt out by `head_layout`. Nothing crosses
+  devices inside.
+  """
+  table, copies = head_layout(mesh, config)
+
+  def spec(axes):
+    names = (None if axis is None else table[axis] for axis in axes)
+    return jax.sharding.PartitionSpec(*names)
+
+  def local(function, in_specs, out_specs):
+    # check_vma: kernels do not say along which mesh axes their results vary.
+    return jax.shard_map(
+      function,
+      mesh=mesh,
+      in_specs=in_specs,
+      out_specs=out_specs,
+      check_vma=False,
     )
-  return tuple(written)
+
+  rows = jax.sharding.PartitionSpec()
+  pages, cache = spec(how.page_axes), spec(how.cache_axes)
+  query, key = spec(QUERY_AXES), spec(KEY_AXES)
+  local_attend = local(
+    how.attend,
+    (query, key, key, cache, rows, rows),
+    (query, cache),
+  )
+
+  def attend(q_RTNH, k_RTKH, v_RTKH, layer_cache, positions_RT, tables):
+    if copies > 1:
+      k_RTKH = jnp.repeat(k_RTKH, copies, axis=2)
+      v_RTKH = jnp.repeat(v_RTKH, copies, axis=2)
+    return local_attend(
+      q_RTNH, k_RTKH, v_RTKH, layer_cache, positions_RT, tables
+    )
+
+  return dataclasses.replace(
+    how,
+    open=local(how.open, (pages, rows), cache),
+    attend=attend,
+    close=local(how.close, (pages, cache, rows), pages),
+  )
 
 
-def cached_attend(positions_RT: jax.Array) -> layers.Attend:
-  """Attention of new tokens to a row's buffer, themselves included.
+def model_attend(
+  how: Attention, positions_RT: jax.Array, tables: RowTables
+) -> layers.Attend:
+  """The attention that `transformer.apply` asks for, on an opened cache.
 
   Args:
-    positions_RT: int32, consecutive positions of the new tokens; the last one
-      lies inside the buffer.
-
-  Returns:
-    An attend function whose cache is a `Cache`: it writes the new keys and
-    values at their positions, then lets a query see all positions up to its
-    own. What a row holds beyond them is masked, whatever it is.
+    how: as from `on_mesh`.
+    positions_RT: int32, consecutive positions of the new tokens of each row.
+    tables: as the cache was opened with.
   """
-  start_R = positions_RT[:, 0]
-
-  def write_key(buffer_KHS, new_KHT, start):
-    return jax.lax.dynamic_update_slice(buffer_KHS, new_KHT, (0, 0, start))
-
-  def write_value(buffer_KSH, new_KTH, start):
-    return jax.lax.dynamic_update_slice(buffer_KSH, new_KTH, (0, start, 0))
 
   def attend(layer, q_RTNH, k_RTKH, v_RTKH, cache):
-    k_RKHS, v_RKSH = cache[layer]
-    R, T, N, H = q_RTNH.shape
-    K, S = v_RKSH.shape[1:3]
-    k_RKHS = jax.vmap(write_key)(k_RKHS, k_RTKH.transpose(0, 2, 3, 1), start_R)
-    v_RKSH = jax.vmap(write_value)(
-      v_RKSH, v_RTKH.transpose(0, 2, 1, 3), start_R
+    out_RTNH, mine = how.attend(
+      q_RTNH, k_RTKH, v_RTKH, cache[layer], positions_RT, tables
     )
-    # The heads of a group and the times side by side (M): one matrix product
-    # a kv head. Few, simple passes over the scores: on CPU they cost as much
-    # as the products.
-    G = N // K
-    q_RKGTH = q_RTNH.reshape(R, T, K, G, H).transpose(0, 2, 3, 1, 4)
-    scores_RKMS = jnp.einsum(
-      'RKMH,RKHS->RKMS',
-      q_RKGTH.reshape(R, K, G * T, H) * (1 / math.sqrt(H)),
-      k_RKHS,
-      preferred_element_type=jnp.float32,
-    )
-    seen_RTS = jnp.arange(S)[None, None, :] <= positions_RT[:, :, None]
-    bias_RTS = jnp.where(seen_RTS, 0.0, -jnp.inf)
-    scores_RKMS += jnp.tile(bias_RTS, (1, G, 1))[:, None, :, :]
-    top = jnp.max(scores_RKMS, axis=-1, keepdims=True)
-    weights_RKMS = jnp.exp(scores_RKMS - top)
-    total_RKM = jnp.sum(weights_RKMS, axis=-1)
-    out_RKMH = jnp.einsum(
-      'RKMS,RKSH->RKMH',
-      weights_RKMS.astype(v_RKSH.dtype),
-      v_RKSH,
-      preferred_element_type=jnp.float32,
-    )
-    out_RKMH = out_RKMH / total_RKM[..., None]
-    out_RKGTH = out_RKMH.reshape(R, K, G, T, H)
-    out_RTNH = out_RKGTH.transpose(0, 3, 1, 2, 4).reshape(R, T, N, H)
-    cache = (*cache[:layer], (k_RKHS, v_RKSH), *cache[layer + 1 :])
-    return out_RTNH.astype(q_RTNH.dtype), cache
+    return out_RTNH, (*cache[:layer], mine, *cache[layer + 1 :])
 
   return attend

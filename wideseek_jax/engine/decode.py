@@ -29,18 +29,14 @@ def num_traces() -> int:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PrefillRows:
-  """Tokens to read, rows × time; idle rows point at page 0.
+  """Tokens to read, rows × time.
 
   Attributes:
-    read_RN: int32 ids of the pages that hold each row's earlier tokens.
-    write_RW: int32 ids of the pages touched, 0 (scratch) beyond the row's own.
-    start_R: int32, how many tokens the row holds already.
+    tables: the rows' pages, with room for the tokens read.
     tokens_RT: int32; what stands behind a row's last token is ignored.
   """
 
-  read_RN: Any
-  write_RW: Any
-  start_R: Any
+  tables: attention.RowTables
   tokens_RT: Any
 
 
@@ -50,10 +46,9 @@ class DecodeRows:
   """Rows that sample; a row with limit 0 is idle.
 
   Attributes:
-    read_RN: int32 ids of the pages of each row, with room for the chunk.
-    write_RW: int32 ids of the pages touched, 0 (scratch) beyond the row's own.
-    length_R: int32, tokens whose keys the row holds.
-    token_R: int32, the token after them, whose keys are not yet computed.
+    tables: the rows' pages, with room for the chunk and a token more.
+    token_R: int32, the token after those that the row holds: its keys are not
+      yet computed.
     limit_R: int32, sample at most so many tokens.
     key_R2: uint32, key of the turn.
     index_R: int32, how many tokens of the turn were sampled before.
@@ -63,9 +58,7 @@ class DecodeRows:
     stop_RI: int32 token ids that end the turn, padded with -1.
   """
 
-  read_RN: Any
-  write_RW: Any
-  length_R: Any
+  tables: attention.RowTables
   token_R: Any
   limit_R: Any
   key_R2: Any
@@ -100,18 +93,20 @@ def _constrain(mesh: jax.sharding.Mesh):
   )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=4)
 def prefill(
   config: model_config.ModelConfig,
+  how: attention.Attention,
   mesh: jax.sharding.Mesh,
   params: transformer.Params,
-  pages: attention.Pages,
+  pages: attention.Layers,
   rows: PrefillRows,
-) -> attention.Pages:
+) -> attention.Layers:
   """Computes keys and values of tokens; nothing is sampled.
 
   Args:
     config: the model's shape.
+    how: how keys lie in the pages and who reads them.
     mesh: where params and pages live.
     params: the policy.
     pages: the pool, donated.
@@ -121,35 +116,37 @@ def prefill(
     The pool.
   """
   _traces[0] += 1
-  constrain = _constrain(mesh)
-  page = pages[0][0].shape[1]
-  R, T = rows.tokens_RT.shape
-  # Room for the new tokens behind the longest row that fits read_RN.
-  room_RN = jnp.zeros((R, T // page), jnp.int32)
-  table_RN = jnp.concatenate([rows.read_RN, room_RN], axis=1)
-  cache = attention.gather(pages, table_RN, constrain)
-  positions_RT = rows.start_R[:, None] + jnp.arange(T)[None, :]
-  attend = attention.cached_attend(positions_RT)
+  how = attention.on_mesh(how, mesh, config)
+  tables = rows.tables
+  T = rows.tokens_RT.shape[1]
+  positions_RT = tables.start_R[:, None] + jnp.arange(T)[None, :]
   _, cache = transformer.apply(
-    config, params, rows.tokens_RT, positions_RT, attend, cache, constrain
+    config,
+    params,
+    rows.tokens_RT,
+    positions_RT,
+    attention.model_attend(how, positions_RT, tables),
+    how.open(pages, tables),
+    _constrain(mesh),
   )
-  first_R = rows.start_R // page
-  return attention.scatter(pages, cache, first_R, rows.write_RW, constrain)
+  return how.close(pages, cache, tables)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=4)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=5)
 def decode_chunk(
   config: model_config.ModelConfig,
+  how: attention.Attention,
   mesh: jax.sharding.Mesh,
   chunk_len: int,
   params: transformer.Params,
-  pages: attention.Pages,
+  pages: attention.Layers,
   rows: DecodeRows,
-) -> tuple[attention.Pages, Sampled]:
+) -> tuple[attention.Layers, Sampled]:
   """Samples up to chunk_len tokens a row; ends early when every row has ended.
 
   Args:
     config: the model's shape.
+    how: how keys lie in the pages and who reads them.
     mesh: where params and pages live.
     chunk_len: most tokens a row.
     params: the policy.
@@ -162,7 +159,8 @@ def decode_chunk(
   """
   _traces[0] += 1
   constrain = _constrain(mesh)
-  page = pages[0][0].shape[1]
+  how = attention.on_mesh(how, mesh, config)
+  tables = rows.tables
   R = rows.token_R.shape[0]
 
   def unfinished(state):
@@ -171,12 +169,20 @@ def decode_chunk(
 
   def sample_one(state):
     step, token_R, count_R, stopped_R, active_R, sampled, cache = state
-    positions_R1 = (rows.length_R + count_R)[:, None]
-    attend = attention.cached_attend(positions_R1)
+    positions_R1 = (tables.start_R + count_R)[:, None]
     hidden_R1D, cache = transformer.apply(
-      config, params, token_R[:, None], positions_R1, attend, cache, constrain
+      config,
+      params,
+      token_R[:, None],
+      positions_R1,
+      attention.model_attend(how, positions_R1, tables),
+      cache,
+      constrain,
     )
     logits_RV = transformer.unembed(config, params, hidden_R1D[:, 0])
+    # Each device samples some rows from the whole vocabulary, rather than all
+    # rows from a part of it: less to send, and the sums of one device.
+    logits_RV = constrain(logits_RV, ('samples', None))
     new_R, logprob_R = sampling.sample(
       logits_RV,
       rows.temperature_R,
@@ -209,10 +215,9 @@ def decode_chunk(
       jnp.zeros((R, chunk_len), jnp.int32),
       jnp.zeros((R, chunk_len), jnp.float32),
     ),
-    attention.gather(pages, rows.read_RN, constrain),
+    how.open(pages, tables),
   )
   state = jax.lax.while_loop(unfinished, sample_one, state)
   _, _, count_R, stopped_R, _, sampled, cache = state
-  first_R = rows.length_R // page
-  pages = attention.scatter(pages, cache, first_R, rows.write_RW, constrain)
+  pages = how.close(pages, cache, tables)
   return pages, Sampled(*sampled, count_R, stopped_R)

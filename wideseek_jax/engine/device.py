@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from wideseek_jax import sharding
-from wideseek_jax.engine import attention, decode, sequences
+from wideseek_jax.engine import attention, decode, kernels, sequences
 from wideseek_jax.models import config as model_config
 from wideseek_jax.models import transformer
 
@@ -51,6 +51,7 @@ class Device:
     prefill_len: int,
     prefill_rows: int,
     dtype: jnp.dtype,
+    attention: str,
   ):
     """Makes empty pages; arguments as in `engine.Engine`."""
     self.num_rows = num_rows
@@ -59,6 +60,9 @@ class Device:
     self.prefill_len = prefill_len
     self.compile_count = 0
     self._config = config
+    self._attention = kernels.choose(
+      attention, mesh.devices.flat[0].platform, config.head_dim, page_size
+    )
     self._mesh = mesh
     self._dtype = dtype
     self._page_size = page_size
@@ -122,7 +126,12 @@ class Device:
     )
     rows = jax.device_put(rows, self._replicated)
     self._pages = decode.prefill(
-      self._config, self._mesh, self._params, self._pages, rows
+      self._config,
+      self._attention,
+      self._mesh,
+      self._params,
+      self._pages,
+      rows,
     )
     self.compile_count += decode.num_traces() - before
 
@@ -136,6 +145,7 @@ class Device:
     rows = jax.device_put(rows, self._replicated)
     self._pages, sampled = decode.decode_chunk(
       self._config,
+      self._attention,
       self._mesh,
       self.chunk_len,
       self._params,
@@ -145,18 +155,18 @@ class Device:
     self.compile_count += decode.num_traces() - before
     return jax.device_get(sampled)
 
-  def _empty_pages(self, num_pages: int) -> attention.Pages:
-    c = self._config
-    # One page more than can be held: page 0 is scratch.
-    shape = (num_pages + 1, self._page_size, c.num_kv_heads, c.head_dim)
-    target = sharding.named_sharding(
-      self._mesh, shape, attention.PAGES_AXES, sharding.DECODE_TABLE
+  def _empty_pages(self, num_pages: int) -> attention.Layers:
+    shapes = attention.page_shapes(
+      self._attention,
+      self._mesh,
+      self._config,
+      num_pages,
+      self._page_size,
+      self._dtype,
     )
-
-    def empty() -> jax.Array:
-      return jnp.zeros(shape, self._dtype, device=target)
-
-    return tuple((empty(), empty()) for _ in range(c.num_layers))
+    return jax.tree.map(
+      lambda x: jnp.zeros(x.shape, x.dtype, device=x.sharding), shapes
+    )
 
 
 def _bucket(sizes: tuple[int, ...], needed: int) -> int:

@@ -68,6 +68,7 @@ class Engine:
     prefill_len: int = 128,
     prefill_rows: int = 8,
     dtype: jnp.dtype = jnp.float32,
+    attention: str = 'auto',
   ):
     """Makes an engine with an empty cache.
 
@@ -84,10 +85,12 @@ class Engine:
         page_size.
       prefill_rows: sequences that read in one call.
       dtype: type of weights, activations and cache.
+      attention: who reads the pages, one of `kernels.IMPLEMENTATIONS`; 'auto'
+        takes the best for the devices.
 
     Raises:
       ValueError: num_pages cannot hold one sequence of max_context, or a size
-        does not fit another.
+        does not fit another or the attention asked for.
     """
     # A sequence of full length may copy a page that it shares: one more.
     if (num_pages - 1) * page_size < max_context:
@@ -114,6 +117,7 @@ class Engine:
       prefill_len=prefill_len,
       prefill_rows=prefill_rows,
       dtype=dtype,
+      attention=attention,
     )
     self._next_handle = 0
     self.reset_stats()

@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 
 from wideseek_jax import types
-from wideseek_jax.engine import decode, pages, sampling
+from wideseek_jax.engine import attention, decode, pages, sampling
 
 # Stop tokens of a turn; more would be another compilation.
 MAX_STOP_IDS = 8
@@ -111,20 +111,34 @@ def prefill_rows(
     context: tokens that a row can hold already.
     page_size: tokens a page; divides read_len and context.
   """
-  R = num_rows
-  rows = decode.PrefillRows(
-    read_RN=np.zeros((R, context // page_size), np.int32),
-    write_RW=np.zeros((R, read_len // page_size + 1), np.int32),
-    start_R=np.zeros(R, np.int32),
-    tokens_RT=np.zeros((R, read_len), np.int32),
-  )
+  tokens_RT = np.zeros((num_rows, read_len), np.int32)
   for row, (sequence, count) in enumerate(chosen):
     first = sequence.table.length
-    sequence.table.fill_read(rows.read_RN[row])
-    sequence.table.fill_write(rows.write_RW[row])
-    rows.start_R[row] = first
-    rows.tokens_RT[row, :count] = sequence.tokens[first : first + count]
-  return rows
+    tokens_RT[row, :count] = sequence.tokens[first : first + count]
+  # Room for the new tokens behind the longest row.
+  num_pages = (context + read_len) // page_size
+  touched = read_len // page_size + 1
+  return decode.PrefillRows(
+    _row_tables(chosen, num_rows, num_pages, touched), tokens_RT
+  )
+
+
+def _row_tables(
+  chosen: list[tuple[Sequence, int]],
+  num_rows: int,
+  num_pages: int,
+  touched: int,
+) -> attention.RowTables:
+  tables = attention.RowTables(
+    read_RN=np.zeros((num_rows, num_pages), np.int32),
+    write_RW=np.zeros((num_rows, touched), np.int32),
+    start_R=np.zeros(num_rows, np.int32),
+  )
+  for row, (sequence, _) in enumerate(chosen):
+    sequence.table.fill_read(tables.read_RN[row])
+    sequence.table.fill_write(tables.write_RW[row])
+    tables.start_R[row] = sequence.table.length
+  return tables
 
 
 def decode_rows(
@@ -146,9 +160,7 @@ def decode_rows(
   R = num_rows
   touched = (chunk_len - 1) // page_size + 2
   rows = decode.DecodeRows(
-    read_RN=np.zeros((R, context // page_size), np.int32),
-    write_RW=np.zeros((R, touched), np.int32),
-    length_R=np.zeros(R, np.int32),
+    tables=_row_tables(chosen, R, context // page_size, touched),
     token_R=np.zeros(R, np.int32),
     limit_R=np.zeros(R, np.int32),
     key_R2=np.zeros((R, 2), np.uint32),
@@ -160,9 +172,6 @@ def decode_rows(
   )
   for row, (sequence, limit) in enumerate(chosen):
     turn = sequence.turn
-    sequence.table.fill_read(rows.read_RN[row])
-    sequence.table.fill_write(rows.write_RW[row])
-    rows.length_R[row] = sequence.table.length
     rows.token_R[row] = sequence.tokens[-1]
     rows.limit_R[row] = limit
     rows.key_R2[row] = turn.key_2
