@@ -13,9 +13,6 @@ from wideseek_jax.engine import attention, decode, sequences
 from wideseek_jax.models import config as model_config
 from wideseek_jax.models import transformer
 
-# (sequence, tokens to read or most tokens to sample), pages reserved.
-Chosen = list[tuple[sequences.Sequence, int]]
-
 
 def context_buckets(page_size: int, max_context: int) -> tuple[int, ...]:
   """Context lengths to compile for: 128 · {1, 2, 3, 4, 6, 8, 12 …}."""
@@ -83,18 +80,21 @@ class Device:
     # A copy: the training step may donate what it handed over.
     self._params = jax.device_put(params, target, may_alias=False)
 
-  def read(self, chosen: Chosen) -> None:
+  def read(self, chosen: sequences.Chosen) -> None:
     """Computes the keys of the next tokens of up to `prefill_rows` sequences.
 
-    Returns before the device is done; `wait` waits.
+    Returns before the device is done.
     """
     longest = max(count for _, count in chosen)
     held = max(sequence.table.length for sequence, _ in chosen)
     context = _bucket((0, *self._contexts), held)
     self._read(chosen, _bucket(self._read_lens, longest), context)
 
-  def sample(self, chosen: Chosen) -> decode.Sampled:
-    """Samples a chunk of up to `num_rows` sequences; a row each, in order."""
+  def sample(self, chosen: sequences.Chosen) -> decode.Sampled:
+    """Samples a chunk of up to `num_rows` sequences; a row each, in order.
+
+    Returns before the device is done: jax.device_get waits for the arrays.
+    """
     # A row that ends early stays at the position after its last token.
     ends = [sequence.table.length + limit + 1 for sequence, limit in chosen]
     context = _bucket(self._contexts, min(max(ends), self._max_context))
@@ -102,9 +102,9 @@ class Device:
       chosen, _bucket(self._row_buckets, len(chosen)), context
     )
 
-  def wait(self) -> None:
-    """Blocks until all reading is done."""
-    jax.block_until_ready(self._pages)
+  def mark(self) -> jax.Array:
+    """A number that is there when the device has done all calls so far."""
+    return _first(self._pages[0][0])
 
   def warm_up(self) -> None:
     """Compiles every shape that a call can have."""
@@ -115,7 +115,9 @@ class Device:
       for read_len in self._read_lens:
         self._read([], read_len, context)
 
-  def _read(self, chosen: Chosen, read_len: int, context: int) -> None:
+  def _read(
+    self, chosen: sequences.Chosen, read_len: int, context: int
+  ) -> None:
     before = decode.num_traces()
     rows = sequences.prefill_rows(
       chosen, self.prefill_rows, read_len, context, self._page_size
@@ -127,7 +129,7 @@ class Device:
     self.compile_count += decode.num_traces() - before
 
   def _sample(
-    self, chosen: Chosen, num_rows: int, context: int
+    self, chosen: sequences.Chosen, num_rows: int, context: int
   ) -> decode.Sampled:
     before = decode.num_traces()
     rows = sequences.decode_rows(
@@ -143,7 +145,7 @@ class Device:
       rows,
     )
     self.compile_count += decode.num_traces() - before
-    return jax.device_get(sampled)
+    return sampled
 
   def _empty_pages(self, num_pages: int) -> attention.Pages:
     c = self._config
@@ -161,3 +163,8 @@ class Device:
 
 def _bucket(sizes: tuple[int, ...], needed: int) -> int:
   return next(size for size in sizes if size >= needed)
+
+
+@jax.jit
+def _first(array: jax.Array) -> jax.Array:
+  return array[(0,) * array.ndim]
