@@ -180,6 +180,10 @@ class PageTable:
       How many tokens `length` grew by.
     """
     pool, size, before = self._pool, self._pool.page_size, self.length
+    if self.borrowed:
+      # Nothing was read since: by now there may be a page that shares more.
+      self._return_borrowed()
+      self.length -= self.length % size
     # A page that is already written in part is the sequence's own.
     while self.length % size == 0 and self.length < len(tokens):
       place = self.length // size
