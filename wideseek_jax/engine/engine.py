@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from wideseek_jax import sharding, types
-from wideseek_jax.engine import decode, device, queue, sequences, stats
+from wideseek_jax.engine import decode, device, memory, queue, sequences, stats
 from wideseek_jax.models import config as model_config
 from wideseek_jax.models import transformer
 
@@ -51,6 +51,11 @@ class Engine:
   A request's tokens depend on its sequence, its sampling and its key, not on
   the rows beside it. The last token of a turn is read at the start of the
   sequence's next turn, with the tokens submitted then.
+
+  Attributes:
+    config: the model's shape.
+    max_context: most tokens a sequence holds.
+    plan: rows, pages and the memory they take; str() is one line.
   """
 
   def __init__(
@@ -66,6 +71,7 @@ class Engine:
     chunk_len: int = 32,
     prefill_len: int = 128,
     prefill_rows: int = 8,
+    memory_bytes: int = 0,
     dtype: jnp.dtype = jnp.float32,
   ):
     """Makes an engine with an empty cache.
@@ -74,39 +80,59 @@ class Engine:
       config: the model's shape.
       params: the policy; see `set_params`.
       mesh: where to decode; the first local device if None.
-      num_rows: turns that sample at the same time.
-      num_pages: pages of the cache.
+      num_rows: turns that sample at the same time; 0 for as many as fit.
+      num_pages: pages of the cache; 0 for as many as fit (`memory.plan`).
       page_size: tokens a page.
       max_context: most tokens a sequence holds.
       chunk_len: tokens that a turn samples in one step.
       prefill_len: tokens that a sequence reads in one call; a multiple of
         page_size.
       prefill_rows: sequences that read in one call.
+      memory_bytes: what the engine may take of each device; 0 for nearly all
+        that is free, where the device tells how much that is.
       dtype: type of weights, activations and cache.
 
     Raises:
-      ValueError: num_pages cannot hold one sequence of max_context, or a size
-        does not fit another.
+      ValueError: a size is below 1 or does not fit another, or the engine does
+        not fit its memory.
     """
-    # A sequence of full length may copy a page that it shares: one more.
-    if (num_pages - 1) * page_size < max_context:
-      raise ValueError(
-        f'{num_pages} pages of {page_size} tokens cannot hold one sequence of '
-        f'max_context={max_context} and a page to copy'
-      )
+    for name, least, size in (
+      ('num_rows', 0, num_rows),
+      ('num_pages', 0, num_pages),
+      ('page_size', 1, page_size),
+      ('max_context', 2, max_context),
+      ('chunk_len', 1, chunk_len),
+      ('prefill_len', 1, prefill_len),
+      ('prefill_rows', 1, prefill_rows),
+      ('memory_bytes', 0, memory_bytes),
+    ):
+      if size < least:
+        raise ValueError(f'{name}={size} is below {least}')
     if prefill_len % page_size:
       raise ValueError(
         f'prefill_len={prefill_len} is no multiple of page_size={page_size}'
       )
+    mesh = mesh or sharding.make_mesh((1, 1, 1), jax.local_devices()[:1])
     self.config = config
     self.max_context = max_context
-    self._num_pages = num_pages
-    self._page_size = page_size
-    self._device = device.Device(
+    self.plan = memory.plan(
       config,
-      mesh or sharding.make_mesh((1, 1, 1), jax.local_devices()[:1]),
+      mesh,
+      dtype=dtype,
+      budget=memory_bytes or memory.device_budget(mesh),
       num_rows=num_rows,
       num_pages=num_pages,
+      page_size=page_size,
+      max_context=max_context,
+      prefill_len=prefill_len,
+      prefill_rows=prefill_rows,
+      copies_context=True,
+    )
+    self._device = device.Device(
+      config,
+      mesh,
+      num_rows=self.plan.num_rows,
+      num_pages=self.plan.num_pages,
       page_size=page_size,
       max_context=max_context,
       chunk_len=chunk_len,
@@ -130,7 +156,9 @@ class Engine:
       params: as from `transformer.init_params`, any float type and sharding.
     """
     self._device.set_params(params)
-    self._queue = queue.Queue(self._num_pages, self._page_size, self._meter)
+    self._queue = queue.Queue(
+      self.plan.num_pages, self.plan.page_size, self._meter
+    )
     self._refused: list[int] = []
     # What the device may still be sampling is of no use to anybody.
     self._chunk: _Chunk | None = None
@@ -286,8 +314,9 @@ class Engine:
       return
     rows = [(state, state.turn) for state, _ in chosen]
     self._chunk = _Chunk(rows, read, self._device.sample(chosen), begun)
-    self._meter.page_chunks += self._num_pages
-    self._meter.held_page_chunks += self._num_pages - self._queue.pool.available
+    held = self.plan.num_pages - self._queue.pool.available
+    self._meter.page_chunks += self.plan.num_pages
+    self._meter.held_page_chunks += held
 
   def _read(self, serving: list[sequences.Sequence]) -> bool:
     """Calls for keys; whether there was anything to read."""
