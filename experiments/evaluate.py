@@ -8,6 +8,7 @@ import pathlib
 from absl import flags
 
 from experiments import flags as experiment_flags
+from experiments import tracing
 from wideseek_jax import files, run
 from wideseek_jax.agents import format as format_lib
 from wideseek_jax.evaluation import copying, metrics
@@ -27,9 +28,10 @@ def main() -> None:
     raise FileExistsError(
       f'{workdir} holds results already; name another --workdir'
     )
-  found = run.evaluate(
-    experiment_flags.config(), _SPLIT.value, samples=_SAMPLES.value
-  )
+  with tracing.whole(workdir):
+    found = run.evaluate(
+      experiment_flags.config(), _SPLIT.value, samples=_SAMPLES.value
+    )
   workdir.mkdir(parents=True, exist_ok=True)
   files.write_jsonl(workdir / 'results.jsonl', found.rows)
   files.write_text(

@@ -76,8 +76,11 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
   # Arguments of engine.engine.Engine.
   config.engine = ml_collections.ConfigDict(
     {
+      # 0 rows or pages: as many as memory_bytes hold on each device; 0 bytes:
+      # nearly all that is free (a CPU does not tell how much that is).
       'num_rows': 64,
       'num_pages': 4096,
+      'memory_bytes': 0,
       'page_size': 32,
       'max_context': 1024,
       'chunk_len': 16,

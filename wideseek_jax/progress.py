@@ -20,6 +20,11 @@ def format_seconds(seconds: float) -> str:
   return f'{whole // 3600} h {whole % 3600 // 60:02d} min'
 
 
+def say(text: str) -> None:
+  """Writes one line."""
+  print(text, file=sys.stderr, flush=True)
+
+
 class Stage:
   """One named piece of work of known size.
 

@@ -125,6 +125,7 @@ def train(
   else:
     state = build.init_train_state(config, policy)
   parts = build_parts(config, policy, tokenizer)
+  progress.say(f'engine: {parts.engine.plan}')
   log = metrics_log.MetricsLog(workdir, resume_step=int(state.step))
   stage = progress.Stage(name, loop_config.num_steps, 'steps')
 
@@ -189,10 +190,12 @@ def evaluate(
   loaded, tokenizer = build.build_policy(config)
   policy = policy or loaded
   tasks = build.build_tasks(config, split)
+  engine = build.build_engine(config, policy)
+  progress.say(f'engine: {engine.plan}')
   stage = progress.Stage(name, len(tasks) * samples, 'rollouts')
   with stage:
     groups, scores = runner.evaluate(
-      build.build_engine(config, policy),
+      engine,
       tokenizer,
       build.build_tools(config),
       tasks,

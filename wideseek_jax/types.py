@@ -144,7 +144,7 @@ class Engine(Protocol):
     """
 
   def step(self) -> list[tuple[int, Generation]]:
-    """Works for one chunk; returns the turns that ended in it."""
+    """Works for one chunk; returns turns that ended, maybe none yet."""
 
   def close(self, sequence: int) -> None:
     """Frees what the sequence holds."""

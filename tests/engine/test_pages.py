@@ -17,7 +17,7 @@ def compute(table, tokens, count=None):
   count = len(tokens) - table.length if count is None else count
   table.reserve(table.length + count)
   table.advance(count)
-  table.publish(tokens)
+  return table.publish(tokens)
 
 
 def test_full_pages_of_a_prefix_are_shared():
@@ -49,6 +49,48 @@ def test_a_page_half_written_is_not_matched_over():
   assert second.match(ids('abcdefgh')) == 0
   compute(second, ids('abcd'))
   assert second.match(ids('abcdefgh')) == 4
+
+
+def test_a_longer_match_is_taken_before_anything_is_computed():
+  # Two that wait for the same tokens of a third: by the time the second may
+  # read, the first has read on.
+  pool = pages.PagePool(10, SIZE)
+  tables = [pages.PageTable(pool) for _ in range(3)]
+  compute(tables[0], ids('abcdefXX'))
+  assert tables[1].match(ids('abcdefgh')) == 6
+  assert tables[2].match(ids('abcdefgh')) == 6
+  compute(tables[1], ids('abcdefgh'))
+  assert tables[2].match(ids('abcdefgh')) == 2
+  assert tables[2].pages == tables[1].pages
+  assert tables[2].borrowed == 0
+  # Three pages: 'abcd', 'efXX' and 'efgh'.
+  assert pool.available == 10 - 3
+
+
+def test_what_is_computed_twice_is_counted():
+  pool = pages.PagePool(3, SIZE)
+  first, second = pages.PageTable(pool), pages.PageTable(pool)
+  assert first.publish(ids('')) == 0
+  compute(first, ids('abcdefgh'))
+  first.clear()
+  compute(second, ids('12345678'))  # the second page of the first is gone
+  second.clear()
+  third = pages.PageTable(pool)
+  assert third.match(ids('abcdefgh')) == 4
+  third.reserve(8)
+  third.advance(4)
+  assert third.publish(ids('abcdefgh')) == 4
+  assert third.publish(ids('abcdefgh')) == 0
+
+
+def test_a_copy_is_not_computed_twice():
+  pool = pages.PagePool(10, SIZE)
+  first, second = pages.PageTable(pool), pages.PageTable(pool)
+  compute(first, ids('abcdef'))
+  second.match(ids('abcdefgh'))
+  # Both go on alike, each on its own: 'gh' is computed twice, 'ef' copied.
+  assert compute(first, ids('abcdefgh')) == 0
+  assert compute(second, ids('abcdefgh')) == 2
 
 
 def test_rows_read_the_borrowed_page_and_write_their_own():

@@ -4,9 +4,9 @@ In come agents (generators) and the machines that serve them; out goes what
 each agent returned, in the order in which they were given. The scheduler is
 synchronous and knows neither prompts nor roles: it hands a request to the
 engine, to a thread or to child agents, and the answer back to the agent. While
-some agents decode, the tools of others run; while all wait for tools, nothing
-spins. Results are collected by place, never by time, so timing changes nothing
-that an agent sees.
+some agents decode, the tools of others run, and an engine may decode on while
+agents get their answers; while all wait for tools, nothing spins. Results are
+collected by place, never by time, so timing changes nothing that an agent sees.
 """
 
 import concurrent.futures

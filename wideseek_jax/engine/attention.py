@@ -60,6 +60,8 @@ class Attention:
       consecutive positions, then lets a query see all positions up to its own.
       What a row's pages hold beyond them is never seen, whatever it is.
     close: (pages as opened, cache, tables) -> pages: once, at the end.
+    copies_context: an opened cache is a copy of all that the rows hold, and
+      all scores of a call are held at a time.
     objection: (head_dim, page_size) -> why it cannot serve them, '' if it can.
   """
 
@@ -70,7 +72,8 @@ class Attention:
   open: Callable[[Layers, RowTables], Layers]
   attend: Callable[..., tuple[jax.Array, tuple[jax.Array, ...]]]
   close: Callable[[Layers, Layers, RowTables], Layers]
-  objection: Callable[[int, int], str] = lambda head_dim, page_size: ''
+  copies_context: bool
+  objection: Callable[[int, int], str]
 
 
 def head_layout(

@@ -9,12 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from wideseek_jax import sharding
-from wideseek_jax.engine import attention, decode, kernels, sequences
+from wideseek_jax.engine import attention, decode, sequences
 from wideseek_jax.models import config as model_config
 from wideseek_jax.models import transformer
-
-# (sequence, tokens to read or most tokens to sample), pages reserved.
-Chosen = list[tuple[sequences.Sequence, int]]
 
 
 def context_buckets(page_size: int, max_context: int) -> tuple[int, ...]:
@@ -42,6 +39,7 @@ class Device:
     self,
     config: model_config.ModelConfig,
     mesh: jax.sharding.Mesh,
+    how: attention.Attention,
     *,
     num_rows: int,
     num_pages: int,
@@ -51,19 +49,16 @@ class Device:
     prefill_len: int,
     prefill_rows: int,
     dtype: jnp.dtype,
-    attention: str,
   ):
-    """Makes empty pages; arguments as in `engine.Engine`."""
+    """Makes empty pages; `how` reads them, the others as in `engine.Engine`."""
     self.num_rows = num_rows
     self.chunk_len = chunk_len
     self.prefill_rows = min(prefill_rows, num_rows)
     self.prefill_len = prefill_len
     self.compile_count = 0
     self._config = config
-    self._attention = kernels.choose(
-      attention, mesh.devices.flat[0].platform, config.head_dim, page_size
-    )
     self._mesh = mesh
+    self._how = how
     self._dtype = dtype
     self._page_size = page_size
     self._max_context = max_context
@@ -87,18 +82,21 @@ class Device:
     # A copy: the training step may donate what it handed over.
     self._params = jax.device_put(params, target, may_alias=False)
 
-  def read(self, chosen: Chosen) -> None:
+  def read(self, chosen: sequences.Chosen) -> None:
     """Computes the keys of the next tokens of up to `prefill_rows` sequences.
 
-    Returns before the device is done; `wait` waits.
+    Returns before the device is done.
     """
     longest = max(count for _, count in chosen)
     held = max(sequence.table.length for sequence, _ in chosen)
     context = _bucket((0, *self._contexts), held)
     self._read(chosen, _bucket(self._read_lens, longest), context)
 
-  def sample(self, chosen: Chosen) -> decode.Sampled:
-    """Samples a chunk of up to `num_rows` sequences; a row each, in order."""
+  def sample(self, chosen: sequences.Chosen) -> decode.Sampled:
+    """Samples a chunk of up to `num_rows` sequences; a row each, in order.
+
+    Returns before the device is done: jax.device_get waits for the arrays.
+    """
     # A row that ends early stays at the position after its last token.
     ends = [sequence.table.length + limit + 1 for sequence, limit in chosen]
     context = _bucket(self._contexts, min(max(ends), self._max_context))
@@ -106,9 +104,9 @@ class Device:
       chosen, _bucket(self._row_buckets, len(chosen)), context
     )
 
-  def wait(self) -> None:
-    """Blocks until all reading is done."""
-    jax.block_until_ready(self._pages)
+  def mark(self) -> jax.Array:
+    """A number that is there when the device has done all calls so far."""
+    return _first(self._pages[0][0])
 
   def warm_up(self) -> None:
     """Compiles every shape that a call can have."""
@@ -119,7 +117,9 @@ class Device:
       for read_len in self._read_lens:
         self._read([], read_len, context)
 
-  def _read(self, chosen: Chosen, read_len: int, context: int) -> None:
+  def _read(
+    self, chosen: sequences.Chosen, read_len: int, context: int
+  ) -> None:
     before = decode.num_traces()
     rows = sequences.prefill_rows(
       chosen, self.prefill_rows, read_len, context, self._page_size
@@ -127,7 +127,7 @@ class Device:
     rows = jax.device_put(rows, self._replicated)
     self._pages = decode.prefill(
       self._config,
-      self._attention,
+      self._how,
       self._mesh,
       self._params,
       self._pages,
@@ -136,7 +136,7 @@ class Device:
     self.compile_count += decode.num_traces() - before
 
   def _sample(
-    self, chosen: Chosen, num_rows: int, context: int
+    self, chosen: sequences.Chosen, num_rows: int, context: int
   ) -> decode.Sampled:
     before = decode.num_traces()
     rows = sequences.decode_rows(
@@ -145,7 +145,7 @@ class Device:
     rows = jax.device_put(rows, self._replicated)
     self._pages, sampled = decode.decode_chunk(
       self._config,
-      self._attention,
+      self._how,
       self._mesh,
       self.chunk_len,
       self._params,
@@ -153,11 +153,11 @@ class Device:
       rows,
     )
     self.compile_count += decode.num_traces() - before
-    return jax.device_get(sampled)
+    return sampled
 
   def _empty_pages(self, num_pages: int) -> attention.Layers:
     shapes = attention.page_shapes(
-      self._attention,
+      self._how,
       self._mesh,
       self._config,
       num_pages,
@@ -171,3 +171,8 @@ class Device:
 
 def _bucket(sizes: tuple[int, ...], needed: int) -> int:
   return next(size for size in sizes if size >= needed)
+
+
+@jax.jit
+def _first(array: jax.Array) -> jax.Array:
+  return array[(0,) * array.ndim]

@@ -1,10 +1,10 @@
 """The rollout engine: sequences in, sampled turns out.
 
 Agents open sequences, submit tokens and get a turn back; each sequence reads
-only its own page table. A step computes the keys of submitted tokens (several
-sequences a call, each distinct token once), then samples one chunk for the
-oldest turns that fit. Nothing here knows of text, tools or roles; the contract
-is `types.Engine`.
+only its own page table. A step takes what the device sampled since the last
+one, then at once begins the next chunk for the oldest turns that fit: agents
+and tools work on the turns that ended while the device works on the others.
+Nothing here knows of text, tools or roles; the contract is `types.Engine`.
 """
 
 import dataclasses
@@ -15,35 +15,42 @@ import jax.numpy as jnp
 import numpy as np
 
 from wideseek_jax import sharding, types
-from wideseek_jax.engine import device, pages, sequences
+from wideseek_jax.engine import (
+  decode,
+  device,
+  kernels,
+  memory,
+  queue,
+  sequences,
+  stats,
+)
 from wideseek_jax.models import config as model_config
 from wideseek_jax.models import transformer
 
+# Prefill calls of a step while turns sample, unless more turns read than
+# sample: a long prompt then holds up nobody for long.
+READS_PER_STEP = 4
+# Whose turn has just ended is back soon, and should not wait for a whole chunk
+# of the others: the next one has this part of its length.
+HANDOVER = 4
+
 
 @dataclasses.dataclass(frozen=True)
-class Stats:
-  """What the engine did since `reset_stats`.
+class _Chunk:
+  """What the device works on between two steps.
 
   Attributes:
-    prefill_tokens: submitted tokens whose keys were computed, the recomputed
-      ones included.
-    decode_tokens: tokens sampled.
-    shared_tokens: submitted tokens whose keys were found, not computed.
-    recomputed_tokens: tokens computed again after a preemption.
-    preemptions: sequences that lost their pages to another.
-    compile_count: compilations since the engine was made.
-    prefill_seconds: wall time of computing keys.
-    decode_seconds: wall time of sampling.
+    rows: who samples, row by row, and in which turn.
+    read: ready when the keys that the step computed first are there; None if
+      it computed none.
+    sampled: what will have been sampled.
+    begun: when it was called, as time.perf_counter tells it.
   """
 
-  prefill_tokens: int = 0
-  decode_tokens: int = 0
-  shared_tokens: int = 0
-  recomputed_tokens: int = 0
-  preemptions: int = 0
-  compile_count: int = 0
-  prefill_seconds: float = 0.0
-  decode_seconds: float = 0.0
+  rows: list[tuple[sequences.Sequence, sequences.Turn]]
+  read: jax.Array | None
+  sampled: decode.Sampled
+  begun: float
 
 
 class Engine:
@@ -52,6 +59,11 @@ class Engine:
   A request's tokens depend on its sequence, its sampling and its key, not on
   the rows beside it. The last token of a turn is read at the start of the
   sequence's next turn, with the tokens submitted then.
+
+  Attributes:
+    config: the model's shape.
+    max_context: most tokens a sequence holds.
+    plan: rows, pages and the memory they take; str() is one line.
   """
 
   def __init__(
@@ -67,6 +79,7 @@ class Engine:
     chunk_len: int = 32,
     prefill_len: int = 128,
     prefill_rows: int = 8,
+    memory_bytes: int = 0,
     dtype: jnp.dtype = jnp.float32,
     attention: str = 'auto',
   ):
@@ -76,51 +89,73 @@ class Engine:
       config: the model's shape.
       params: the policy; see `set_params`.
       mesh: where to decode; the first local device if None.
-      num_rows: turns that sample at the same time.
-      num_pages: pages of the cache.
+      num_rows: turns that sample at the same time; 0 for as many as fit.
+      num_pages: pages of the cache; 0 for as many as fit (`memory.plan`).
       page_size: tokens a page.
       max_context: most tokens a sequence holds.
       chunk_len: tokens that a turn samples in one step.
       prefill_len: tokens that a sequence reads in one call; a multiple of
         page_size.
       prefill_rows: sequences that read in one call.
+      memory_bytes: what the engine may take of each device; 0 for nearly all
+        that is free, where the device tells how much that is.
       dtype: type of weights, activations and cache.
       attention: who reads the pages, one of `kernels.IMPLEMENTATIONS`; 'auto'
         takes the best for the devices.
 
     Raises:
-      ValueError: num_pages cannot hold one sequence of max_context, or a size
-        does not fit another or the attention asked for.
+      ValueError: a size is below 1 or does not fit another or the attention
+        asked for, or the engine does not fit its memory.
     """
-    # A sequence of full length may copy a page that it shares: one more.
-    if (num_pages - 1) * page_size < max_context:
-      raise ValueError(
-        f'{num_pages} pages of {page_size} tokens cannot hold one sequence of '
-        f'max_context={max_context} and a page to copy'
-      )
+    for name, least, size in (
+      ('num_rows', 0, num_rows),
+      ('num_pages', 0, num_pages),
+      ('page_size', 1, page_size),
+      ('max_context', 2, max_context),
+      ('chunk_len', 1, chunk_len),
+      ('prefill_len', 1, prefill_len),
+      ('prefill_rows', 1, prefill_rows),
+      ('memory_bytes', 0, memory_bytes),
+    ):
+      if size < least:
+        raise ValueError(f'{name}={size} is below {least}')
     if prefill_len % page_size:
       raise ValueError(
         f'prefill_len={prefill_len} is no multiple of page_size={page_size}'
       )
+    mesh = mesh or sharding.make_mesh((1, 1, 1), jax.local_devices()[:1])
+    platform = mesh.devices.flat[0].platform
+    how = kernels.choose(attention, platform, config.head_dim, page_size)
     self.config = config
     self.max_context = max_context
-    self._num_pages = num_pages
-    self._page_size = page_size
-    self._device = device.Device(
+    self.plan = memory.plan(
       config,
-      mesh or sharding.make_mesh((1, 1, 1), jax.local_devices()[:1]),
+      mesh,
+      how,
+      dtype=dtype,
+      budget=memory_bytes or memory.device_budget(mesh),
       num_rows=num_rows,
       num_pages=num_pages,
+      page_size=page_size,
+      max_context=max_context,
+      prefill_len=prefill_len,
+      prefill_rows=prefill_rows,
+    )
+    self._device = device.Device(
+      config,
+      mesh,
+      how,
+      num_rows=self.plan.num_rows,
+      num_pages=self.plan.num_pages,
       page_size=page_size,
       max_context=max_context,
       chunk_len=chunk_len,
       prefill_len=prefill_len,
       prefill_rows=prefill_rows,
       dtype=dtype,
-      attention=attention,
     )
     self._next_handle = 0
-    self.reset_stats()
+    self._meter = stats.Meter()
     self.set_params(params)
 
   @property
@@ -135,18 +170,20 @@ class Engine:
       params: as from `transformer.init_params`, any float type and sharding.
     """
     self._device.set_params(params)
-    self._pool = pages.PagePool(self._num_pages, self._page_size)
-    self._sequences: dict[int, sequences.Sequence] = {}
-    self._active: dict[int, sequences.Sequence] = {}
+    self._queue = queue.Queue(
+      self.plan.num_pages, self.plan.page_size, self._meter
+    )
     self._refused: list[int] = []
+    # What the device may still be sampling is of no use to anybody.
+    self._chunk: _Chunk | None = None
     self._stale_below = self._next_handle
 
   def open(self) -> int:
     """Starts an empty sequence; returns its handle, never used again."""
     handle = self._next_handle
     self._next_handle += 1
-    self._sequences[handle] = sequences.Sequence(
-      handle, self._pool, self.max_context
+    self._queue.sequences[handle] = sequences.Sequence(
+      handle, self._queue.pool, self.max_context
     )
     return handle
 
@@ -169,68 +206,59 @@ class Engine:
     state = self._lookup(sequence)
     if state.turn is not None:
       raise ValueError(f'sequence {sequence} still samples its last turn')
-    token_ids = np.asarray(token_ids)
-    whole = np.issubdtype(token_ids.dtype, np.integer)
-    if not whole or token_ids.ndim != 1 or not len(token_ids):
-      raise ValueError(
-        f'token_ids are {token_ids.dtype} {token_ids.shape}, not integers '
-        '[n ≥ 1]'
-      )
-    if token_ids.min() < 0 or token_ids.max() >= self.config.vocab_size:
-      raise ValueError(
-        f'token ids from {token_ids.min()} to {token_ids.max()} for a '
-        f'vocabulary of {self.config.vocab_size}'
-      )
+    token_ids = sequences.check_tokens(token_ids, self.config.vocab_size)
     sequences.check_sampling(sampling)
     state.begin_turn(sampling, key)
     if state.count + len(token_ids) >= self.max_context:
       self._refused.append(sequence)
       return
-    state.append(token_ids.astype(np.int32))
-    self._active[sequence] = state
+    state.append(token_ids)
+    self._queue.active[sequence] = state
 
   def step(self) -> list[tuple[int, types.Generation]]:
-    """Reads what was submitted, samples one chunk; returns turns that ended."""
-    ended = []
-    for handle in self._refused:
-      state = self._sequences[handle]
-      ended.append((handle, state.end_turn('context')))
-    self._refused = []
-    # In the order in which turns were submitted: the oldest is never held up
-    # by a younger one, so every turn ends.
-    serving = list(self._active.values())[: self._device.num_rows]
+    """Takes the chunk that the last step began, and begins the next one.
+
+    Returns:
+      The turns that ended in the former; none if nothing was begun before. The
+      next step takes up what is submitted until then.
+    """
     start = time.perf_counter()
-    while self._read_some(serving):
-      pass
-    self._device.wait()
-    middle = time.perf_counter()
-    ended += self._sample_chunk(serving)
-    self._add(
-      prefill_seconds=middle - start,
-      decode_seconds=time.perf_counter() - middle,
-    )
+    waited = self._meter.wait_seconds
+    ended = [
+      (handle, self._queue.sequences[handle].end_turn('context'))
+      for handle in self._refused
+    ]
+    self._refused = []
+    ended += self._collect()
+    self._begin(HANDOVER if ended else 1)
+    waited = self._meter.wait_seconds - waited
+    self._meter.host_seconds += time.perf_counter() - start - waited
     return ended
 
   def close(self, sequence: int) -> None:
     """Frees the sequence; a turn that it still samples is dropped.
+
+    Its pages may be handed out at once, though the device still writes to
+    them: whatever uses them next is called later, and comes later.
 
     Raises:
       ValueError: no such sequence.
     """
     state = self._lookup(sequence)
     state.table.clear()
-    del self._sequences[sequence]
-    self._active.pop(sequence, None)
+    state.turn = None
+    del self._queue.sequences[sequence]
+    self._queue.active.pop(sequence, None)
     if sequence in self._refused:
       self._refused.remove(sequence)
 
-  def stats(self) -> Stats:
+  def stats(self) -> stats.Stats:
     """What the engine did since `reset_stats`."""
-    return dataclasses.replace(self._stats, compile_count=self.compile_count)
+    return self._meter.stats(self.compile_count)
 
   def reset_stats(self) -> None:
     """Starts the counts of `stats` again."""
-    self._stats = Stats()
+    self._meter.reset()
 
   def warm_up(self) -> int:
     """Compiles every shape that a step can meet; returns compile_count."""
@@ -238,105 +266,84 @@ class Engine:
     return self.compile_count
 
   def _lookup(self, handle: int) -> sequences.Sequence:
-    if handle in self._sequences:
-      return self._sequences[handle]
+    if handle in self._queue.sequences:
+      return self._queue.sequences[handle]
     if 0 <= handle < self._stale_below:
       raise ValueError(f'sequence {handle} was closed by set_params')
     if 0 <= handle < self._next_handle:
       raise ValueError(f'sequence {handle} is closed')
     raise ValueError(f'there is no sequence {handle}')
 
-  def _add(self, **more) -> None:
-    now = {name: getattr(self._stats, name) + n for name, n in more.items()}
-    self._stats = dataclasses.replace(self._stats, **now)
-
-  def _reserve(self, state: sequences.Sequence, end: int) -> bool:
-    """Finds pages for tokens up to `end`, at the cost of younger turns."""
-    while state.table.missing(end) > self._pool.available:
-      victim = self._victim(state)
-      if victim is None:
-        return False
-      # What it leaves can be found again, until somebody needs the pages.
-      victim.table.publish(victim.tokens)
-      victim.table.clear()
-      self._add(preemptions=1)
-    state.table.reserve(end)
-    return True
-
-  def _victim(self, state: sequences.Sequence) -> sequences.Sequence | None:
-    order = list(self._active.values())
-    younger = order[order.index(state) + 1 :]
-    for other in reversed(younger):
-      if other.table.pages or other.table.borrowed:
-        return other
-    # A waiting agent's pages go last, and only to the oldest turn: any other
-    # turn can wait for older ones to end.
-    if state is order[0]:
-      for other in reversed(self._sequences.values()):
-        if other.turn is None and other.table.pages:
-          return other
-    return None
-
-  def _read_some(self, serving: list[sequences.Sequence]) -> bool:
-    """One prefill call; False if there was nothing to do."""
-    chosen, begun = [], set()
-    for state in serving:
-      if len(chosen) == self._device.prefill_rows:
-        break
-      if not state.to_read:
-        continue
-      shared = state.table.match(state.tokens[:-1])
-      self._add(shared_tokens=shared)
-      if not state.to_read:
-        continue
-      # Who is about to compute the same token waits, and finds it then.
-      signature = state.table.signature(state.tokens)
-      if signature in begun:
-        continue
-      count = min(state.to_read, self._device.prefill_len)
-      if not self._reserve(state, state.table.length + count):
-        continue
-      begun.add(signature)
-      chosen.append((state, count))
-    if not chosen:
-      return False
-    self._device.read(chosen)
-    for state, count in chosen:
-      again = state.advance(count)
-      state.table.publish(state.tokens)
-      self._add(prefill_tokens=count, recomputed_tokens=again)
-    return True
-
-  def _sample_chunk(self, serving) -> list[tuple[int, types.Generation]]:
-    chosen = []
-    for state in serving:
-      if state.to_read:
-        continue
-      left = state.turn.how.max_tokens - len(state.turn.token_ids)
-      room = self.max_context - state.count
-      limit = min(left, room, self._device.chunk_len)
-      if self._reserve(state, state.table.length + limit):
-        chosen.append((state, limit))
-    if not chosen:
+  def _collect(self) -> list[tuple[int, types.Generation]]:
+    """Waits for the chunk in flight; returns the turns that it ended."""
+    chunk, self._chunk = self._chunk, None
+    if chunk is None:
       return []
-    sampled = self._device.sample(chosen)
+    start, since = time.perf_counter(), chunk.begun
+    if chunk.read is not None:
+      jax.block_until_ready(chunk.read)
+      now = time.perf_counter()
+      self._meter.prefill_seconds += now - since
+      since = now
+    sampled = jax.device_get(chunk.sampled)
+    now = time.perf_counter()
+    self._meter.decode_seconds += now - since
+    self._meter.wait_seconds += now - start
+    self._meter.row_steps += self._device.num_rows * int(sampled.count_R.max())
     ended = []
-    for row, (state, _) in enumerate(chosen):
+    for row, (state, turn) in enumerate(chunk.rows):
+      if state.turn is not turn:
+        continue  # closed meanwhile
       count = int(sampled.count_R[row])
       new = sampled.token_RC[row, :count]
       state.append(new)
-      state.turn.token_ids.extend(new.tolist())
-      state.turn.logprobs.extend(sampled.logprob_RC[row, :count].tolist())
-      state.advance(count)
-      self._add(decode_tokens=count)
+      state.table.advance(count)
+      turn.token_ids.extend(new.tolist())
+      turn.logprobs.extend(sampled.logprob_RC[row, :count].tolist())
+      self._meter.decode_tokens += count
       reason = None
       if sampled.stopped_R[row]:
         reason = 'stop'
-      elif len(state.turn.token_ids) == state.turn.how.max_tokens:
+      elif len(turn.token_ids) == turn.how.max_tokens:
         reason = 'length'
       elif state.count == self.max_context:
         reason = 'context'
       if reason is not None:
-        del self._active[state.handle]
+        del self._queue.active[state.handle]
         ended.append((state.handle, state.end_turn(reason)))
     return ended
+
+  def _begin(self, part: int) -> None:
+    """Calls for keys of submitted tokens and a chunk; waits for neither.
+
+    Args:
+      part: the chunk is chunk_len / part long.
+    """
+    begun = time.perf_counter()
+    serving = self._queue.serving(self._device.num_rows)
+    read = self._device.mark() if self._read(serving) else None
+    chunk_len = max(1, self._device.chunk_len // part)
+    chosen = self._queue.samplers(serving, chunk_len, self.max_context)
+    if not chosen:
+      return
+    rows = [(state, state.turn) for state, _ in chosen]
+    self._chunk = _Chunk(rows, read, self._device.sample(chosen), begun)
+    held = self.plan.num_pages - self._queue.pool.available
+    self._meter.page_chunks += self.plan.num_pages
+    self._meter.held_page_chunks += held
+
+  def _read(self, serving: list[sequences.Sequence]) -> bool:
+    """Calls for keys; whether there was anything to read."""
+    calls = 0
+    while True:
+      reading = sum(state.to_read > 0 for state in serving)
+      if calls >= READS_PER_STEP and reading <= len(serving) - reading:
+        return True
+      chosen = self._queue.readers(
+        serving, self._device.prefill_rows, self._device.prefill_len
+      )
+      if not chosen:
+        return calls > 0
+      self._device.read(chosen)
+      self._queue.note_read(chosen)
+      calls += 1

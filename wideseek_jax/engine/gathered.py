@@ -147,4 +147,6 @@ REFERENCE = attention.Attention(
   open=gather,
   attend=attend,
   close=scatter,
+  copies_context=True,
+  objection=lambda head_dim, page_size: '',
 )

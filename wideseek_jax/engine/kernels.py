@@ -121,6 +121,7 @@ RAGGED = attention.Attention(
   open=lambda pages, tables: copy_borrowed(pages, tables, page_axis=0),
   attend=ragged_attend,
   close=keep,
+  copies_context=False,
   objection=ragged_objection,
 )
 
@@ -209,6 +210,7 @@ TRITON = attention.Attention(
   open=lambda pages, tables: copy_borrowed(pages, tables, page_axis=1),
   attend=triton_attend,
   close=keep,
+  copies_context=False,
   objection=triton_objection,
 )
 

@@ -41,6 +41,8 @@ class PagePool:
     self._filled = np.zeros(num_pages + 1, np.int32)
     self._full: dict[bytes, int] = {}
     self._children: dict[bytes, list[int]] = {}
+    # Names of all pages that were ever full: who fills one again repeats work.
+    self._known: set[bytes] = set()
 
   @property
   def available(self) -> int:
@@ -82,21 +84,29 @@ class PagePool:
     else:
       self._free.append(page)
 
-  def publish(self, parent: bytes, page: int, tokens: np.ndarray) -> None:
+  def publish(self, parent: bytes, page: int, tokens: np.ndarray) -> bool:
     """Lets others find a page.
 
     Args:
       parent: the key of the page before it, ROOT for the first.
       page: held by the caller, who only ever appends to it.
       tokens: int32 [n], its first n ≤ page_size tokens.
+
+    Returns:
+      Whether it is full and holds what another page held already.
     """
     if page not in self._parent:
       self._parent[page] = parent
       self._children.setdefault(parent, []).append(page)
     self._tokens[page, : len(tokens)] = tokens
     self._filled[page] = len(tokens)
-    if len(tokens) == self.page_size:
-      self._full.setdefault(chain_key(parent, tokens), page)
+    if len(tokens) < self.page_size:
+      return False
+    key = chain_key(parent, tokens)
+    self._full.setdefault(key, page)
+    known = key in self._known
+    self._known.add(key)
+    return known
 
   def published(self, page: int) -> int:
     """How many tokens of the page others can find."""
@@ -156,6 +166,8 @@ class PageTable:
     self._pool = pool
     # Keys of the full pages, as far as they were asked for.
     self._keys = [ROOT]
+    # Place of a page -> how many of its first tokens are a copy.
+    self._copied: dict[int, int] = {}
 
   def match(self, tokens: np.ndarray) -> int:
     """Takes over pages that others computed.
@@ -168,6 +180,10 @@ class PageTable:
       How many tokens `length` grew by.
     """
     pool, size, before = self._pool, self._pool.page_size, self.length
+    if self.borrowed:
+      # Nothing was read since: by now there may be a page that shares more.
+      self._return_borrowed()
+      self.length -= self.length % size
     # A page that is already written in part is the sequence's own.
     while self.length % size == 0 and self.length < len(tokens):
       place = self.length // size
@@ -177,6 +193,7 @@ class PageTable:
         self.pages.append(pool.share(page))
       elif agree:
         self.borrowed = pool.share(page)
+        self._copied[place] = agree
       else:
         break
       self.length += agree
@@ -212,9 +229,14 @@ class PageTable:
     self._return_borrowed()
     self.length += count
 
-  def publish(self, tokens: np.ndarray) -> None:
-    """Lets others find all that the table holds of the sequence's tokens."""
-    size = self._pool.page_size
+  def publish(self, tokens: np.ndarray) -> int:
+    """Lets others find all that the table holds of the sequence's tokens.
+
+    Returns:
+      How many tokens of the pages now full had been computed before by
+      somebody: work done twice.
+    """
+    size, again = self._pool.page_size, 0
     # What is only borrowed has not been copied to a page of its own.
     end = self.length - (self.length % size if self.borrowed else 0)
     for start in range(0, end, size):
@@ -222,7 +244,9 @@ class PageTable:
       held = tokens[start : min(start + size, end)]
       if self._pool.published(self.pages[place]) < len(held):
         parent = self._key(tokens, place)
-        self._pool.publish(parent, self.pages[place], held)
+        if self._pool.publish(parent, self.pages[place], held):
+          again += size - self._copied.get(place, 0)
+    return again
 
   def signature(self, tokens: np.ndarray) -> bytes:
     """Equal for sequences whose next token to compute has equal history."""
@@ -239,6 +263,7 @@ class PageTable:
     """Releases everything."""
     self._return_borrowed()
     self._drop(0)
+    self._copied.clear()
     self.length = 0
 
   def _key(self, tokens: np.ndarray, place: int) -> bytes:

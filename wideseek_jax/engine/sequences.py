@@ -35,7 +35,6 @@ class Sequence:
     handle: the engine's name for it.
     table: its pages; table.length tokens have keys.
     count: tokens read or sampled.
-    computed: most tokens that ever had keys; more work below it is repeated.
     turn: what it samples, None while its agent waits for tools.
   """
 
@@ -43,7 +42,6 @@ class Sequence:
     self.handle = handle
     self.table = pages.PageTable(pool)
     self.count = 0
-    self.computed = 0
     self.turn: Turn | None = None
     self._buffer = np.zeros(max_context, np.int32)
 
@@ -61,14 +59,6 @@ class Sequence:
     """Adds tokens at the end, without keys."""
     self._buffer[self.count : self.count + len(token_ids)] = token_ids
     self.count += len(token_ids)
-
-  def advance(self, count: int) -> int:
-    """Notes that `count` more tokens have keys; returns how many had before."""
-    first = self.table.length
-    self.table.advance(count)
-    again = min(count, max(0, self.computed - first))
-    self.computed = max(self.computed, self.table.length)
-    return again
 
   def begin_turn(self, how: types.Sampling, key: tuple[int, ...]) -> None:
     """Asks for a turn; `end_turn` closes it."""
@@ -95,8 +85,32 @@ def check_sampling(how: types.Sampling) -> None:
     raise ValueError(f'{len(how.stop_ids)} stop ids; at most {MAX_STOP_IDS}')
 
 
+# (sequence, tokens to read or most tokens to sample), pages reserved.
+Chosen = list[tuple[Sequence, int]]
+
+
+def check_tokens(token_ids: np.ndarray, vocab_size: int) -> np.ndarray:
+  """The tokens as int32 [n].
+
+  Raises:
+    ValueError: they are no integers [n ≥ 1], or lie outside of the vocabulary.
+  """
+  token_ids = np.asarray(token_ids)
+  whole = np.issubdtype(token_ids.dtype, np.integer)
+  if not whole or token_ids.ndim != 1 or not len(token_ids):
+    raise ValueError(
+      f'token_ids are {token_ids.dtype} {token_ids.shape}, not integers [n ≥ 1]'
+    )
+  if token_ids.min() < 0 or token_ids.max() >= vocab_size:
+    raise ValueError(
+      f'token ids from {token_ids.min()} to {token_ids.max()} for a '
+      f'vocabulary of {vocab_size}'
+    )
+  return token_ids.astype(np.int32)
+
+
 def prefill_rows(
-  chosen: list[tuple[Sequence, int]],
+  chosen: Chosen,
   num_rows: int,
   read_len: int,
   context: int,
@@ -142,7 +156,7 @@ def _row_tables(
 
 
 def decode_rows(
-  chosen: list[tuple[Sequence, int]],
+  chosen: Chosen,
   num_rows: int,
   chunk_len: int,
   context: int,
