@@ -115,4 +115,4 @@ def test_a_group_of_teams_computes_each_token_once():
   assert stats.recomputed_tokens == stats.preemptions == 0
   # More was found than read.
   assert stats.shared_tokens > stats.prefill_tokens
-  assert real._queue.pool.available == 64
+  assert real._shards.queues[0].pool.available == 64

@@ -40,7 +40,8 @@ DECODE_TABLE: Table = {
   'heads': 'tensor',
   'kv_heads': 'tensor',
   'head_dim': None,
-  'pages': None,
+  # Every data shard has pages of its own, for its own rows.
+  'pages': ('data', 'fsdp'),
   'page': None,
 }
 
@@ -72,6 +73,27 @@ def make_mesh(
   return jax.sharding.Mesh(grid, MESH_AXES)
 
 
+def ways(mesh: jax.sharding.Mesh, name: str, table: Table) -> int:
+  """Over how many devices an axis of that name is spread."""
+  return math.prod(mesh.shape[axis] for axis in _mesh_axes(name, table))
+
+
+def full_spec(
+  axes: Sequence[str | None], table: Table
+) -> jax.sharding.PartitionSpec:
+  """The mesh axes of an array all of whose axes their mesh axes divide."""
+  spec = [None if name is None else table[name] for name in axes]
+  # XLA drops trailing Nones from what it returns: equal specs, one compile.
+  while spec and spec[-1] is None:
+    spec.pop()
+  return jax.sharding.PartitionSpec(*spec)
+
+
+def _mesh_axes(name: str | None, table: Table) -> tuple[str, ...]:
+  target = None if name is None else table[name]
+  return (target,) if isinstance(target, str) else tuple(target or ())
+
+
 def partition_spec(
   mesh: jax.sharding.Mesh,
   shape: Sequence[int],
@@ -95,21 +117,16 @@ def partition_spec(
   """
   if len(shape) != len(axes):
     raise ValueError(f'shape {tuple(shape)} and axes {tuple(axes)} differ')
-  spec = []
+  kept: list[str | None] = []
   taken: set[str] = set()
   for size, name in zip(shape, axes, strict=True):
-    target = None if name is None else table[name]
-    names = (target,) if isinstance(target, str) else tuple(target or ())
-    ways = math.prod(mesh.shape[axis] for axis in names)
-    if not names or size % ways or taken & set(names):
-      spec.append(None)
+    names = _mesh_axes(name, table)
+    if not names or size % ways(mesh, name, table) or taken & set(names):
+      kept.append(None)
       continue
     taken |= set(names)
-    spec.append(target)
-  # XLA drops trailing Nones from what it returns: equal specs, one compile.
-  while spec and spec[-1] is None:
-    spec.pop()
-  return jax.sharding.PartitionSpec(*spec)
+    kept.append(name)
+  return full_spec(kept, table)
 
 
 def named_sharding(

@@ -101,4 +101,4 @@ def assert_same(first, second):
 
 
 def held_pages(engine):
-  return engine.plan.num_pages - engine._queue.pool.available
+  return engine._shards.held_pages

@@ -94,11 +94,11 @@ def random_call(T, dtype=jnp.float32):
 
 def test_the_oracle_is_the_reference_that_ships_with_the_kernel():
   random = np.random.default_rng(0)
-  q = jnp.float32(random.normal(size=(9, N, H)))
+  q = jnp.float32(random.normal(size=(8, N, H)))
   kv_pages = jnp.float32(random.normal(size=(P, PAGE, 2 * K, H)))
-  table = jnp.int32(random.permutation(P).reshape(3, 4))
-  lens, starts = jnp.int32([7, 64, 21]), jnp.int32([0, 5, 6, 9])
-  arguments = (q, kv_pages, lens, table, starts, jnp.int32([3]))
+  table = jnp.int32(random.permutation(P)[:8].reshape(2, 4))
+  lens, starts = jnp.int32([64, 21]), jnp.int32([0, 1, 8])
+  arguments = (q, kv_pages, lens, table, starts, jnp.int32([2]))
   expected = ragged.ref_ragged_paged_attention(*arguments, sm_scale=0.3)
   blocks = {'num_kv_pages_per_block': 2, 'num_queries_per_block': 4}
   found = ragged_oracle.ragged_paged_attention(
@@ -146,7 +146,11 @@ def test_the_real_kernel_is_the_reference(T):
 
 # 4 query heads and 2 kv heads on 2 devices: one kv head each; on 4: every kv
 # head twice; on 8: all heads everywhere.
-@pytest.mark.parametrize(('tensor', 'copies'), [(2, 1), (4, 2), (8, 1)])
+@pytest.mark.parametrize(
+  ('how', 'tensor', 'copies'),
+  [('ragged', 2, 1), ('ragged', 4, 2), ('ragged', 8, 1), ('triton', 4, 2)],
+  indirect=['how'],
+)
 def test_heads_lie_apart_on_a_mesh(how, tensor, copies):
   mesh = sharding.make_mesh((1, 1, tensor), jax.devices()[:tensor])
   assert attention.head_layout(mesh, CONFIG)[1] == copies
@@ -243,22 +247,24 @@ def test_choice():
 
 
 def test_the_gpu_kernel_lowers_for_cuda():
-  # What Triton refuses (block sizes, types) is refused here already.
-  shape = jax.ShapeDtypeStruct
-  pages = shape((8, 100, 64, 128), jnp.bfloat16)
+  # What Triton refuses (block sizes, types) is refused here already. For TPU
+  # see test_ahead: Mosaic wants to know the chip.
+  def shape(*sizes, dtype=jnp.bfloat16):
+    return jax.ShapeDtypeStruct(sizes, dtype)
+
+  integers = functools.partial(shape, dtype=jnp.int32)
+  pages = tuple(
+    shape(*sizes) for sizes in kernels.TRITON.page_shapes(100, 64, 8, 128)
+  )
   lowered = (
-    jax.jit(kernels.triton_attend)
+    jax.jit(kernels.TRITON.attend)
     .trace(
-      shape((8, 1, 32, 128), jnp.bfloat16),
-      shape((8, 1, 8, 128), jnp.bfloat16),
-      shape((8, 1, 8, 128), jnp.bfloat16),
-      (pages, pages),
-      shape((8, 1), jnp.int32),
-      attention.RowTables(
-        shape((8, 24), jnp.int32),
-        shape((8, 2), jnp.int32),
-        shape((8,), jnp.int32),
-      ),
+      shape(64, 1, 32, 128),
+      shape(64, 1, 8, 128),
+      shape(64, 1, 8, 128),
+      pages,
+      integers(64, 1),
+      attention.RowTables(integers(64, 24), integers(64, 2), integers(64)),
     )
     .lower(lowering_platforms=('cuda',))
   )

@@ -120,11 +120,26 @@ def test_tensor_parallel_shares_by_hand():
   # Norms are whole on both devices, all else is halved.
   assert found.weight_bytes == 4 * (2 * (40 + 1536 // 2) + 512 // 2 + 16)
   assert found.page_bytes == 256
-  # Rows are dealt out over 'data': two of four, with all weights and pages.
-  halved = small(None, mesh(data=2), prefill_rows=4)
+
+
+def test_data_shards_by_hand():
+  # Two of four rows and half the pages each, with all weights.
+  halved = small(None, mesh(data=2), num_pages=49, prefill_rows=4)
   whole = small(None, prefill_rows=4)
   assert halved.weight_bytes == whole.weight_bytes
+  assert halved.page_bytes == whole.page_bytes
   assert 2 * halved.call_bytes == whole.call_bytes
+  assert (halved.num_pages, halved.pool_bytes) == (48, 25 * 512)
+  # What one device can hold, twice; each shard is planned like the whole.
+  alone = small(84_352, num_rows=0, num_pages=0)
+  found = small(84_352, mesh(data=2), num_rows=0, num_pages=0, prefill_rows=6)
+  assert found.num_rows == 2 * alone.num_rows
+  assert found.num_pages == 2 * alone.num_pages
+  with pytest.raises(ValueError, match='no multiple of the 2 data shards'):
+    small(None, mesh(data=2), num_rows=3)
+  # A sequence lies in one shard: 13 pages there, not in all.
+  with pytest.raises(ValueError, match='12 pages of 4 tokens cannot hold'):
+    small(None, mesh(data=2), num_pages=25)
 
 
 def test_qwen3_4b_by_hand():

@@ -9,7 +9,7 @@ def test_random_use_is_correct_and_leaks_nothing(seed):
   """Agents that come, talk, wait and go, with too few pages for all."""
   random = np.random.default_rng(seed)
   engine = helpers.make()
-  hog = [engine._queue.pool.allocate() for _ in range(34)]
+  hog = [engine._shards.queues[0].pool.allocate() for _ in range(34)]
   history, waiting = {}, {}
   checked = 0
   for _ in range(80):

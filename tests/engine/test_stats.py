@@ -75,7 +75,7 @@ def test_tokens_that_come_back_are_counted_as_recomputed():
   engine = helpers.make()
   # 13 pages are left, as many as one long sequence needs with its copy.
   for _ in range(48 - 13):
-    engine._queue.pool.allocate()
+    engine._shards.queues[0].pool.allocate()
   first = helpers.prompt(1, 17)
   helpers.turn(engine, first, helpers.plain(1), sequence=engine.open())
   assert engine.stats().recompute_ratio == 1.0

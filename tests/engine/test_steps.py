@@ -32,7 +32,8 @@ def calls(monkeypatch):
       real = getattr(engine._device, name)
 
       def call(chosen, name=name, real=real):
-        log[-1].append((name, {s.handle: count for s, count in chosen}))
+        served = {s.handle: n for shard in chosen for s, n in shard}
+        log[-1].append((name, served))
         return real(chosen)
 
       monkeypatch.setattr(engine._device, name, call)
@@ -118,17 +119,17 @@ def test_closed_in_flight():
   """What is closed while it samples is dropped; its pages serve others."""
   engine = helpers.make()
   # 13 pages are left; the one to be closed holds 8 of them.
-  hog = [engine._queue.pool.allocate() for _ in range(48 - 13)]
+  hog = [engine._shards.queues[0].pool.allocate() for _ in range(48 - 13)]
   stays, goes = submit(engine, 1, 6, 19), submit(engine, 2, 26, 9)
   engine.step()
   engine.step()
-  held = set(engine._queue.sequences[goes].table.pages)
+  held = set(engine._shards.queues[0].sequences[goes].table.pages)
   assert len(held) == 8
   engine.close(goes)
   # The newcomer reads and samples right behind the chunk in flight.
   comes = submit(engine, 3, 26, 6)
   ended = dict(engine.step())
-  assert held & set(engine._queue.sequences[comes].table.pages)
+  assert held & set(engine._shards.queues[0].sequences[comes].table.pages)
   ended |= helpers.run(engine, {stays, comes} - set(ended))
   assert set(ended) == {stays, comes}
   helpers.assert_same(ended[stays], alone(1, 6, 19))

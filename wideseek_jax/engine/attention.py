@@ -22,14 +22,16 @@ from wideseek_jax.models import layers
 # own, what is written depends on what was read, so XLA never copies the pool.
 Layers = tuple[tuple[jax.Array, ...], ...]
 
-QUERY_AXES = (None, None, 'heads', None)
-KEY_AXES = (None, None, 'kv_heads', None)
+QUERY_AXES = ('batch', None, 'heads', None)
+KEY_AXES = ('batch', None, 'kv_heads', None)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class RowTables:
   """The pages of each row of a call; idle rows point at page 0 (scratch).
+
+  Ids count the pages of the row's data shard.
 
   Attributes:
     read_RN: int32 ids of the row's pages in the order of its tokens, with room
@@ -89,7 +91,7 @@ def head_layout(
     evenly, every device has all of them.
   """
   table = sharding.DECODE_TABLE
-  ways = mesh.shape[table['heads']]
+  ways = sharding.ways(mesh, 'heads', table)
   if config.num_heads % ways == 0:
     if config.num_kv_heads % ways == 0:
       return table, 1
@@ -112,13 +114,18 @@ def page_shapes(
     how: how keys lie in the pages.
     mesh: where they live.
     config: the model's shape.
-    num_pages: pages that can be held; one more is scratch.
+    num_pages: pages that can be held, dealt out evenly over the data shards;
+      each of them has one more, which is scratch.
     page_size: tokens a page.
     dtype: of keys and values.
   """
   table, copies = head_layout(mesh, config)
+  shards = sharding.ways(mesh, 'pages', table)
   shapes = how.page_shapes(
-    num_pages + 1, page_size, config.num_kv_heads * copies, config.head_dim
+    (num_pages // shards + 1) * shards,
+    page_size,
+    config.num_kv_heads * copies,
+    config.head_dim,
   )
 
   def array(shape):
@@ -134,14 +141,11 @@ def on_mesh(
   """The same functions for arrays that are spread over a mesh.
 
   Kernels are opaque to the partitioner, so each device is told what is its
-  own: a share of the heads, dealt out by `head_layout`. Nothing crosses
-  devices inside.
+  own: the rows of its data shard with their pages, and a share of the heads,
+  dealt out by `head_layout`. Page ids count the pages of the shard. Nothing
+  crosses devices inside.
   """
   table, copies = head_layout(mesh, config)
-
-  def spec(axes):
-    names = (None if axis is None else table[axis] for axis in axes)
-    return jax.sharding.PartitionSpec(*names)
 
   def local(function, in_specs, out_specs):
     # check_vma: kernels do not say along which mesh axes their results vary.
@@ -153,9 +157,16 @@ def on_mesh(
       check_vma=False,
     )
 
-  rows = jax.sharding.PartitionSpec()
-  pages, cache = spec(how.page_axes), spec(how.cache_axes)
-  query, key = spec(QUERY_AXES), spec(KEY_AXES)
+  rows, pages, cache, query, key = (
+    sharding.full_spec(axes, table)
+    for axes in (
+      ('batch',),
+      how.page_axes,
+      how.cache_axes,
+      QUERY_AXES,
+      KEY_AXES,
+    )
+  )
   local_attend = local(
     how.attend,
     (query, key, key, cache, rows, rows),

@@ -180,8 +180,10 @@ def decode_chunk(
       constrain,
     )
     logits_RV = transformer.unembed(config, params, hidden_R1D[:, 0])
-    # Each device samples some rows from the whole vocabulary, rather than all
-    # rows from a part of it: less to send, and the sums of one device.
+    # Each device has a part of the vocabulary, then samples some rows from all
+    # of it: less to send than logits of all rows, and the sums of one device.
+    # Asked for the latter only, XLA would gather the embedding.
+    logits_RV = constrain(logits_RV, ('batch', 'vocab'))
     logits_RV = constrain(logits_RV, ('samples', None))
     new_R, logprob_R = sampling.sample(
       logits_RV,

@@ -28,6 +28,7 @@ class Device:
   """Weights and pages, and the two calls that use them.
 
   Attributes:
+    num_shards: data shards; each has an equal block of the rows of a call.
     num_rows: most sequences that sample in one call.
     chunk_len: most tokens that they sample in it.
     prefill_rows: most sequences that read in one call.
@@ -51,6 +52,8 @@ class Device:
     dtype: jnp.dtype,
   ):
     """Makes empty pages; `how` reads them, the others as in `engine.Engine`."""
+    table = sharding.DECODE_TABLE
+    self.num_shards = sharding.ways(mesh, 'batch', table)
     self.num_rows = num_rows
     self.chunk_len = chunk_len
     self.prefill_rows = min(prefill_rows, num_rows)
@@ -64,9 +67,13 @@ class Device:
     self._max_context = max_context
     self._contexts = context_buckets(page_size, max_context)
     # The last agents of a task sample nearly alone: a second, small batch.
-    self._row_buckets = tuple(sorted({num_rows // 8 or num_rows, num_rows}))
+    share = num_rows // self.num_shards
+    shares = sorted({share // 8 or share, share})
+    self._row_buckets = tuple(size * self.num_shards for size in shares)
     self._read_lens = tuple(sorted({page_size, prefill_len}))
-    self._replicated = sharding.named_sharding(mesh, (), (), {})
+    self._by_row = jax.sharding.NamedSharding(
+      mesh, sharding.full_spec(('batch',), table)
+    )
     self._params: transformer.Params = {}
     self._pages = self._empty_pages(num_pages)
 
@@ -82,27 +89,38 @@ class Device:
     # A copy: the training step may donate what it handed over.
     self._params = jax.device_put(params, target, may_alias=False)
 
-  def read(self, chosen: sequences.Chosen) -> None:
+  def read(self, chosen: list[sequences.Chosen]) -> None:
     """Computes the keys of the next tokens of up to `prefill_rows` sequences.
 
     Returns before the device is done.
+
+    Args:
+      chosen: what each data shard reads, at most its share of the rows.
     """
-    longest = max(count for _, count in chosen)
-    held = max(sequence.table.length for sequence, _ in chosen)
+    every = [one for shard in chosen for one in shard]
+    longest = max(count for _, count in every)
+    held = max(sequence.table.length for sequence, _ in every)
     context = _bucket((0, *self._contexts), held)
     self._read(chosen, _bucket(self._read_lens, longest), context)
 
-  def sample(self, chosen: sequences.Chosen) -> decode.Sampled:
-    """Samples a chunk of up to `num_rows` sequences; a row each, in order.
+  def sample(self, chosen: list[sequences.Chosen]) -> decode.Sampled:
+    """Samples a chunk of up to `num_rows` sequences.
 
     Returns before the device is done: jax.device_get waits for the arrays.
+
+    Args:
+      chosen: what each data shard samples, at most its share of the rows;
+        `sequences.numbered` tells which row is whose.
     """
     # A row that ends early stays at the position after its last token.
-    ends = [sequence.table.length + limit + 1 for sequence, limit in chosen]
+    ends = [
+      sequence.table.length + limit + 1
+      for shard in chosen
+      for sequence, limit in shard
+    ]
     context = _bucket(self._contexts, min(max(ends), self._max_context))
-    return self._sample(
-      chosen, _bucket(self._row_buckets, len(chosen)), context
-    )
+    needed = max(map(len, chosen)) * self.num_shards
+    return self._sample(chosen, _bucket(self._row_buckets, needed), context)
 
   def mark(self) -> jax.Array:
     """A number that is there when the device has done all calls so far."""
@@ -118,13 +136,13 @@ class Device:
         self._read([], read_len, context)
 
   def _read(
-    self, chosen: sequences.Chosen, read_len: int, context: int
+    self, chosen: list[sequences.Chosen], read_len: int, context: int
   ) -> None:
     before = decode.num_traces()
     rows = sequences.prefill_rows(
       chosen, self.prefill_rows, read_len, context, self._page_size
     )
-    rows = jax.device_put(rows, self._replicated)
+    rows = jax.device_put(rows, self._by_row)
     self._pages = decode.prefill(
       self._config,
       self._how,
@@ -136,13 +154,13 @@ class Device:
     self.compile_count += decode.num_traces() - before
 
   def _sample(
-    self, chosen: sequences.Chosen, num_rows: int, context: int
+    self, chosen: list[sequences.Chosen], num_rows: int, context: int
   ) -> decode.Sampled:
     before = decode.num_traces()
     rows = sequences.decode_rows(
       chosen, num_rows, self.chunk_len, context, self._page_size
     )
-    rows = jax.device_put(rows, self._replicated)
+    rows = jax.device_put(rows, self._by_row)
     self._pages, sampled = decode.decode_chunk(
       self._config,
       self._how,

@@ -20,8 +20,8 @@ from wideseek_jax.engine import (
   device,
   kernels,
   memory,
-  queue,
   sequences,
+  shards,
   stats,
 )
 from wideseek_jax.models import config as model_config
@@ -40,14 +40,14 @@ class _Chunk:
   """What the device works on between two steps.
 
   Attributes:
-    rows: who samples, row by row, and in which turn.
+    rows: who samples, and in which turn, for every data shard.
     read: ready when the keys that the step computed first are there; None if
       it computed none.
     sampled: what will have been sampled.
     begun: when it was called, as time.perf_counter tells it.
   """
 
-  rows: list[tuple[sequences.Sequence, sequences.Turn]]
+  rows: list[list[tuple[sequences.Sequence, sequences.Turn]]]
   read: jax.Array | None
   sampled: decode.Sampled
   begun: float
@@ -89,7 +89,8 @@ class Engine:
       config: the model's shape.
       params: the policy; see `set_params`.
       mesh: where to decode; the first local device if None.
-      num_rows: turns that sample at the same time; 0 for as many as fit.
+      num_rows: turns that sample at the same time; 0 for as many as fit. Data
+        shards have equal shares, as of all that is counted here.
       num_pages: pages of the cache; 0 for as many as fit (`memory.plan`).
       page_size: tokens a page.
       max_context: most tokens a sequence holds.
@@ -124,6 +125,8 @@ class Engine:
         f'prefill_len={prefill_len} is no multiple of page_size={page_size}'
       )
     mesh = mesh or sharding.make_mesh((1, 1, 1), jax.local_devices()[:1])
+    num_shards = sharding.ways(mesh, 'batch', sharding.DECODE_TABLE)
+    prefill_rows += -prefill_rows % num_shards
     platform = mesh.devices.flat[0].platform
     how = kernels.choose(attention, platform, config.head_dim, page_size)
     self.config = config
@@ -154,8 +157,8 @@ class Engine:
       prefill_rows=prefill_rows,
       dtype=dtype,
     )
-    self._next_handle = 0
     self._meter = stats.Meter()
+    self._shards = shards.Shards(self.plan, max_context, self._meter)
     self.set_params(params)
 
   @property
@@ -170,22 +173,14 @@ class Engine:
       params: as from `transformer.init_params`, any float type and sharding.
     """
     self._device.set_params(params)
-    self._queue = queue.Queue(
-      self.plan.num_pages, self.plan.page_size, self._meter
-    )
-    self._refused: list[int] = []
+    self._shards.clear()
+    self._refused: list[sequences.Sequence] = []
     # What the device may still be sampling is of no use to anybody.
     self._chunk: _Chunk | None = None
-    self._stale_below = self._next_handle
 
   def open(self) -> int:
     """Starts an empty sequence; returns its handle, never used again."""
-    handle = self._next_handle
-    self._next_handle += 1
-    self._queue.sequences[handle] = sequences.Sequence(
-      handle, self._queue.pool, self.max_context
-    )
-    return handle
+    return self._shards.open()
 
   def submit(
     self,
@@ -203,17 +198,19 @@ class Engine:
       ValueError: no such sequence, one that is still sampling, no tokens, ids
         outside of the vocabulary, or sampling values without meaning.
     """
-    state = self._lookup(sequence)
-    if state.turn is not None:
+    home = self._shards.home(sequence)
+    if home and home.sequences[sequence].turn is not None:
       raise ValueError(f'sequence {sequence} still samples its last turn')
     token_ids = sequences.check_tokens(token_ids, self.config.vocab_size)
     sequences.check_sampling(sampling)
+    home = home or self._shards.place(sequence, token_ids)
+    state = home.sequences[sequence]
     state.begin_turn(sampling, key)
     if state.count + len(token_ids) >= self.max_context:
-      self._refused.append(sequence)
+      self._refused.append(state)
       return
     state.append(token_ids)
-    self._queue.active[sequence] = state
+    home.active[sequence] = state
 
   def step(self) -> list[tuple[int, types.Generation]]:
     """Takes the chunk that the last step began, and begins the next one.
@@ -225,8 +222,7 @@ class Engine:
     start = time.perf_counter()
     waited = self._meter.wait_seconds
     ended = [
-      (handle, self._queue.sequences[handle].end_turn('context'))
-      for handle in self._refused
+      (state.handle, state.end_turn('context')) for state in self._refused
     ]
     self._refused = []
     ended += self._collect()
@@ -244,13 +240,8 @@ class Engine:
     Raises:
       ValueError: no such sequence.
     """
-    state = self._lookup(sequence)
-    state.table.clear()
-    state.turn = None
-    del self._queue.sequences[sequence]
-    self._queue.active.pop(sequence, None)
-    if sequence in self._refused:
-      self._refused.remove(sequence)
+    self._shards.close(sequence)
+    self._refused = [s for s in self._refused if s.handle != sequence]
 
   def stats(self) -> stats.Stats:
     """What the engine did since `reset_stats`."""
@@ -264,15 +255,6 @@ class Engine:
     """Compiles every shape that a step can meet; returns compile_count."""
     self._device.warm_up()
     return self.compile_count
-
-  def _lookup(self, handle: int) -> sequences.Sequence:
-    if handle in self._queue.sequences:
-      return self._queue.sequences[handle]
-    if 0 <= handle < self._stale_below:
-      raise ValueError(f'sequence {handle} was closed by set_params')
-    if 0 <= handle < self._next_handle:
-      raise ValueError(f'sequence {handle} is closed')
-    raise ValueError(f'there is no sequence {handle}')
 
   def _collect(self) -> list[tuple[int, types.Generation]]:
     """Waits for the chunk in flight; returns the turns that it ended."""
@@ -291,7 +273,8 @@ class Engine:
     self._meter.wait_seconds += now - start
     self._meter.row_steps += self._device.num_rows * int(sampled.count_R.max())
     ended = []
-    for row, (state, turn) in enumerate(chunk.rows):
+    num_rows = len(sampled.count_R)
+    for row, (state, turn) in sequences.numbered(chunk.rows, num_rows):
       if state.turn is not turn:
         continue  # closed meanwhile
       count = int(sampled.count_R[row])
@@ -309,7 +292,7 @@ class Engine:
       elif state.count == self.max_context:
         reason = 'context'
       if reason is not None:
-        del self._queue.active[state.handle]
+        del self._shards.home(state.handle).active[state.handle]
         ended.append((state.handle, state.end_turn(reason)))
     return ended
 
@@ -320,30 +303,35 @@ class Engine:
       part: the chunk is chunk_len / part long.
     """
     begun = time.perf_counter()
-    serving = self._queue.serving(self._device.num_rows)
+    serving = [queue.serving() for queue in self._shards.queues]
     read = self._device.mark() if self._read(serving) else None
     chunk_len = max(1, self._device.chunk_len // part)
-    chosen = self._queue.samplers(serving, chunk_len, self.max_context)
-    if not chosen:
+    chosen = [
+      queue.samplers(turns, chunk_len, self.max_context)
+      for queue, turns in zip(self._shards.queues, serving, strict=True)
+    ]
+    if not any(chosen):
       return
-    rows = [(state, state.turn) for state, _ in chosen]
+    rows = [[(state, state.turn) for state, _ in shard] for shard in chosen]
     self._chunk = _Chunk(rows, read, self._device.sample(chosen), begun)
-    held = self.plan.num_pages - self._queue.pool.available
     self._meter.page_chunks += self.plan.num_pages
-    self._meter.held_page_chunks += held
+    self._meter.held_page_chunks += self._shards.held_pages
 
-  def _read(self, serving: list[sequences.Sequence]) -> bool:
+  def _read(self, serving: list[list[sequences.Sequence]]) -> bool:
     """Calls for keys; whether there was anything to read."""
-    calls = 0
+    calls, total = 0, sum(map(len, serving))
+    rows = self._device.prefill_rows // self._device.num_shards
     while True:
-      reading = sum(state.to_read > 0 for state in serving)
-      if calls >= READS_PER_STEP and reading <= len(serving) - reading:
+      reading = sum(state.to_read > 0 for shard in serving for state in shard)
+      if calls >= READS_PER_STEP and reading <= total - reading:
         return True
-      chosen = self._queue.readers(
-        serving, self._device.prefill_rows, self._device.prefill_len
-      )
-      if not chosen:
+      chosen = [
+        queue.readers(turns, rows, self._device.prefill_len)
+        for queue, turns in zip(self._shards.queues, serving, strict=True)
+      ]
+      if not any(chosen):
         return calls > 0
       self._device.read(chosen)
-      self._queue.note_read(chosen)
+      for queue, shard in zip(self._shards.queues, chosen, strict=True):
+        queue.note_read(shard)
       calls += 1

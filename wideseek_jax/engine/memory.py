@@ -34,9 +34,10 @@ class Plan:
   """What an engine takes of one device.
 
   Attributes:
-    num_rows: turns that sample at the same time.
-    num_pages: pages of the cache, the scratch page not counted.
+    num_rows: turns that sample at the same time, on all devices.
+    num_pages: pages of the cache on all devices, scratch pages not counted.
     page_size: tokens a page.
+    num_shards: data shards, each with an equal part of the rows and pages.
     weight_bytes: the policy.
     page_bytes: one page.
     call_bytes: the largest device call, beside weights and pages.
@@ -46,15 +47,20 @@ class Plan:
   num_rows: int
   num_pages: int
   page_size: int
+  num_shards: int
   weight_bytes: int
   page_bytes: int
   call_bytes: int
   budget: int | None
 
   @property
+  def device_pages(self) -> int:
+    """Pages of a device, its scratch page included."""
+    return self.num_pages // self.num_shards + 1
+
+  @property
   def pool_bytes(self) -> int:
-    """All pages, the scratch page included."""
-    return (self.num_pages + 1) * self.page_bytes
+    return self.device_pages * self.page_bytes
 
   @property
   def total_bytes(self) -> int:
@@ -65,7 +71,7 @@ class Plan:
     return (
       f'{self.num_rows} rows, {self.num_pages:,} pages of {self.page_size} '
       f'tokens; a device takes weights {_show(self.weight_bytes)} + pages '
-      f'{self.num_pages + 1:,} x {_show(self.page_bytes)} + calls '
+      f'{self.device_pages:,} x {_show(self.page_bytes)} + calls '
       f'{_show(self.call_bytes)} = {_show(self.total_bytes)}{known}'
     )
 
@@ -121,9 +127,10 @@ def plan(
 ) -> Plan:
   """Picks what is left open, and checks that all of it fits.
 
-  Rows: the most, among powers of two, whose pages would hold each of them half
-  full. Pages: all that fit, but no more than twice what the rows can fill; the
-  other half is for agents that wait and for prefixes to be found again.
+  Rows: the most, among powers of two (a data shard), whose pages would hold
+  each of them half full. Pages: all that fit, but no more than twice what the
+  rows can fill; the other half is for agents that wait and for prefixes to be
+  found again. Data shards have equal shares of both.
 
   Args:
     config: the model's shape.
@@ -148,11 +155,17 @@ def plan(
       'num_rows and num_pages'
     )
   longest = -(-max_context // page_size)
-  # A sequence of full length may copy a page that it shares: one more.
-  if num_pages and num_pages <= longest:
+  shards = sharding.ways(mesh, 'batch', sharding.DECODE_TABLE)
+  if num_rows % shards:
     raise ValueError(
-      f'{num_pages} pages of {page_size} tokens cannot hold one sequence of '
-      f'max_context={max_context} and a page to copy'
+      f'num_rows={num_rows} is no multiple of the {shards} data shards'
+    )
+  num_pages -= num_pages % shards
+  # A sequence of full length may copy a page that it shares: one more.
+  if num_pages and num_pages // shards <= longest:
+    raise ValueError(
+      f'{num_pages // shards} pages of {page_size} tokens cannot hold one '
+      f'sequence of max_context={max_context} and a page to copy'
     )
   if num_pages and num_pages < num_rows:
     raise ValueError(
@@ -162,7 +175,7 @@ def plan(
   pool = functools.partial(
     attention.page_shapes, how, mesh, config, page_size=page_size, dtype=dtype
   )
-  page_bytes = device_bytes(pool(num_pages=1)) - device_bytes(pool(num_pages=0))
+  page_bytes = device_bytes(pool(num_pages=0))  # scratch
 
   def with_rows(rows: int) -> Plan:
     readers = min(prefill_rows, rows)
@@ -178,13 +191,22 @@ def plan(
     if not pages:
       left = (budget - weight_bytes - call_bytes) // page_bytes - 1
       # If that is not enough, the sum will show it.
-      pages = max(longest + 1, rows, min(left, 2 * rows * longest))
+      share = rows // shards
+      pages = max(longest + 1, share, min(left, 2 * share * longest)) * shards
     return Plan(
-      rows, pages, page_size, weight_bytes, page_bytes, call_bytes, budget
+      rows,
+      pages,
+      page_size,
+      shards,
+      weight_bytes,
+      page_bytes,
+      call_bytes,
+      budget,
     )
 
-  most = MAX_ROWS.bit_length()
-  for rows in [num_rows] if num_rows else [2**i for i in reversed(range(most))]:
+  most = max(1, MAX_ROWS // shards).bit_length()
+  powers = [shards * 2**i for i in reversed(range(most))]
+  for rows in [num_rows] if num_rows else powers:
     found = with_rows(rows)
     half_full = num_rows or found.num_pages >= rows * longest / 2
     if half_full and (budget is None or found.total_bytes <= budget):
@@ -200,9 +222,10 @@ def _bytes(
   shape: Sequence[int],
   axes: Sequence[str | None],
   dtype: jnp.dtype,
+  table: sharding.Table = sharding.DECODE_TABLE,
 ) -> int:
   """A device's share of an array."""
-  layout = sharding.named_sharding(mesh, shape, axes, sharding.DECODE_TABLE)
+  layout = sharding.named_sharding(mesh, shape, axes, table)
   share = math.prod(layout.shard_shape(tuple(shape)))
   return share * jnp.dtype(dtype).itemsize
 
@@ -227,11 +250,13 @@ def _vocab_bytes(config, mesh, rows) -> int:
 def _attention_bytes(config, mesh, dtype, rows, read, seen) -> int:
   """Copies of the context for all layers, scores and weights of one."""
   c = config
-  copy = (rows, c.num_kv_heads, c.head_dim, seen)
+  table, copies = attention.head_layout(mesh, config)
+  bytes_of = functools.partial(_bytes, mesh, table=table)
+  copy = (rows, c.num_kv_heads * copies, c.head_dim, seen)
   scores = (rows, c.num_heads, read, seen)
-  return 2 * c.num_layers * _bytes(
-    mesh, copy, ('batch', 'kv_heads', None, None), dtype
-  ) + 2 * _bytes(mesh, scores, ('batch', 'heads', None, None), jnp.float32)
+  return 2 * c.num_layers * bytes_of(
+    copy, ('batch', 'kv_heads', None, None), dtype
+  ) + 2 * bytes_of(scores, ('batch', 'heads', None, None), jnp.float32)
 
 
 def _show(count: int) -> str:

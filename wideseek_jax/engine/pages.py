@@ -137,6 +137,18 @@ class PagePool:
       return 0, 0
     return int(pages[best]), int(agree[best])
 
+  def known(self, tokens: np.ndarray) -> int:
+    """How many of a sequence's first tokens, int32 [n], can be found."""
+    count, key = 0, ROOT
+    while count < len(tokens):
+      wanted = tokens[count : count + self.page_size]
+      agree = self.find(key, wanted)[1]
+      count += agree
+      if agree < self.page_size:
+        break
+      key = chain_key(key, wanted)
+    return count
+
   def _unpublish(self, page: int) -> None:
     parent = self._parent.pop(page)
     self._children[parent].remove(page)

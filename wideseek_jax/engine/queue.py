@@ -1,9 +1,9 @@
 """Who is served next, and whose pages pay for it.
 
-Host side: sequences, turns and the page pool. The engine asks who reads and
-who samples; the answers have their pages reserved. Turns are served in the
-order in which they were submitted, so the oldest is never held up by a younger
-one and every turn ends.
+Host side: sequences, turns and the page pool of one data shard. The engine asks
+who reads and who samples; the answers have their pages reserved. Turns are
+served in the order in which they were submitted, so the oldest is never held up
+by a younger one and every turn ends.
 """
 
 from wideseek_jax.engine import pages, sequences, stats
@@ -14,19 +14,34 @@ class Queue:
 
   Attributes:
     pool: the pages.
-    sequences: all that are open, by handle, the oldest first.
+    sequences: all that are open and hold tokens, by handle.
     active: those with a turn to sample, the oldest turn first.
   """
 
-  def __init__(self, num_pages: int, page_size: int, meter: stats.Meter):
+  def __init__(
+    self, num_rows: int, num_pages: int, page_size: int, meter: stats.Meter
+  ):
     self.pool = pages.PagePool(num_pages, page_size)
     self.sequences: dict[int, sequences.Sequence] = {}
     self.active: dict[int, sequences.Sequence] = {}
+    self._num_rows = num_rows
     self._meter = meter
 
-  def serving(self, num_rows: int) -> list[sequences.Sequence]:
+  def has_room(self, count: int) -> bool:
+    """Whether a turn with so many new tokens would begin at once."""
+    free = self.pool.available * self.pool.page_size
+    return len(self.active) < self._num_rows and free > count
+
+  def close(self, handle: int) -> None:
+    """Frees a sequence; a turn that it still samples is dropped."""
+    state = self.sequences.pop(handle)
+    state.table.clear()
+    state.turn = None
+    self.active.pop(handle, None)
+
+  def serving(self) -> list[sequences.Sequence]:
     """The oldest turns, one a row."""
-    return list(self.active.values())[:num_rows]
+    return list(self.active.values())[: self._num_rows]
 
   def readers(
     self, serving: list[sequences.Sequence], num_rows: int, read_len: int
@@ -100,7 +115,7 @@ class Queue:
     # A waiting agent's pages go last, and only to the oldest turn: any other
     # turn can wait for older ones to end.
     if state is order[0]:
-      for other in reversed(self.sequences.values()):
+      for _, other in sorted(self.sequences.items(), reverse=True):
         if other.turn is None and other.table.pages:
           return other
     return None

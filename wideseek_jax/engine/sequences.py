@@ -5,6 +5,8 @@ into the fixed arrays of `decode.prefill` and `decode.decode_chunk`.
 """
 
 import dataclasses
+from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 
@@ -88,6 +90,20 @@ def check_sampling(how: types.Sampling) -> None:
 # (sequence, tokens to read or most tokens to sample), pages reserved.
 Chosen = list[tuple[Sequence, int]]
 
+T = TypeVar('T')
+
+
+def numbered(shards: list[list[T]], num_rows: int) -> Iterator[tuple[int, T]]:
+  """Gives each entry its row: every shard has an equal block of the rows.
+
+  Args:
+    shards: what each shard has, at most its share of the rows.
+    num_rows: rows of the call.
+  """
+  for shard, entries in enumerate(shards):
+    for place, entry in enumerate(entries):
+      yield shard * (num_rows // len(shards)) + place, entry
+
 
 def check_tokens(token_ids: np.ndarray, vocab_size: int) -> np.ndarray:
   """The tokens as int32 [n].
@@ -110,7 +126,7 @@ def check_tokens(token_ids: np.ndarray, vocab_size: int) -> np.ndarray:
 
 
 def prefill_rows(
-  chosen: Chosen,
+  chosen: list[Chosen],
   num_rows: int,
   read_len: int,
   context: int,
@@ -119,14 +135,15 @@ def prefill_rows(
   """The device's view of sequences that read.
 
   Args:
-    chosen: (sequence, how many of its next tokens to read), pages reserved.
+    chosen: for every data shard (sequence, how many of its next tokens to
+      read), pages reserved.
     num_rows: rows of the call; those left over are idle.
     read_len: tokens a row.
     context: tokens that a row can hold already.
     page_size: tokens a page; divides read_len and context.
   """
   tokens_RT = np.zeros((num_rows, read_len), np.int32)
-  for row, (sequence, count) in enumerate(chosen):
+  for row, (sequence, count) in numbered(chosen, num_rows):
     first = sequence.table.length
     tokens_RT[row, :count] = sequence.tokens[first : first + count]
   # Room for the new tokens behind the longest row.
@@ -138,7 +155,7 @@ def prefill_rows(
 
 
 def _row_tables(
-  chosen: list[tuple[Sequence, int]],
+  chosen: list[Chosen],
   num_rows: int,
   num_pages: int,
   touched: int,
@@ -148,7 +165,7 @@ def _row_tables(
     write_RW=np.zeros((num_rows, touched), np.int32),
     start_R=np.zeros(num_rows, np.int32),
   )
-  for row, (sequence, _) in enumerate(chosen):
+  for row, (sequence, _) in numbered(chosen, num_rows):
     sequence.table.fill_read(tables.read_RN[row])
     sequence.table.fill_write(tables.write_RW[row])
     tables.start_R[row] = sequence.table.length
@@ -156,7 +173,7 @@ def _row_tables(
 
 
 def decode_rows(
-  chosen: Chosen,
+  chosen: list[Chosen],
   num_rows: int,
   chunk_len: int,
   context: int,
@@ -165,7 +182,8 @@ def decode_rows(
   """The device's view of sequences that sample.
 
   Args:
-    chosen: (sequence, most tokens to sample), pages reserved.
+    chosen: for every data shard (sequence, most tokens to sample), pages
+      reserved.
     num_rows: rows of the call; those left over are idle.
     chunk_len: tokens that the call samples a row.
     context: tokens that a row can hold, the chunk included.
@@ -184,7 +202,7 @@ def decode_rows(
     top_p_R=np.ones(R, np.float32),
     stop_RI=np.full((R, MAX_STOP_IDS), -1, np.int32),
   )
-  for row, (sequence, limit) in enumerate(chosen):
+  for row, (sequence, limit) in numbered(chosen, num_rows):
     turn = sequence.turn
     rows.token_R[row] = sequence.tokens[-1]
     rows.limit_R[row] = limit
