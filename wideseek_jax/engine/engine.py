@@ -193,7 +193,7 @@ class Engine:
     if state.turn is not None:
       raise ValueError(f'sequence {sequence} still samples its last turn')
     token_ids = sequences.check_tokens(token_ids, self.config.vocab_size)
-    sequences.check_sampling(sampling)
+    sequences.check_sampling(sampling, self.config.vocab_size)
     state.begin_turn(sampling, key)
     if state.count + len(token_ids) >= self.max_context:
       self._refused.append(sequence)
