@@ -24,7 +24,7 @@ from wideseek_jax import types
 from wideseek_jax.agents import agent, scheduler
 from wideseek_jax.engine import engine as engine_lib
 from wideseek_jax.models import config as model_config
-from wideseek_jax.models import hf, transformer
+from wideseek_jax.models import hf, layers, transformer
 
 CASES = ('decode', 'ragged', 'episodes', 'width')
 
@@ -209,12 +209,27 @@ def measure(case: Case, config: model_config.ModelConfig, params) -> dict:
 
 
 def load_model() -> tuple[model_config.ModelConfig, transformer.Params]:
-  """The preset's shape and weights."""
-  folder = _MODELS.value or (_RUN_PEERS.value and f'{_RUN_PEERS.value}/models')
-  if folder:
-    return hf.load_pretrained(pathlib.Path(folder) / _PRESET.value)
-  config = model_config.ModelConfig(*PRESETS[_PRESET.value])
-  return config, transformer.init_params(config, jax.random.key(0))
+  """The preset's shape and weights, the peers' own if there is a folder."""
+  models = _MODELS.value or (_RUN_PEERS.value and f'{_RUN_PEERS.value}/models')
+  if not models:
+    config = model_config.ModelConfig(*PRESETS[_PRESET.value])
+    return config, transformer.init_params(config, jax.random.key(0))
+  folder = pathlib.Path(models) / _PRESET.value
+  config, params = hf.load_pretrained(folder)
+  reference = np.load(folder / 'reference.npz')
+  tokens_BT = reference['ids']
+  positions_BT = np.broadcast_to(np.arange(tokens_BT.shape[1]), tokens_BT.shape)
+  hidden_BTD, _ = transformer.apply(
+    config,
+    params,
+    tokens_BT,
+    positions_BT,
+    layers.full_causal_attend(None, positions_BT),
+  )
+  logits_BTV = transformer.unembed(config, params, hidden_BTD)
+  difference = float(np.abs(logits_BTV - reference['logits']).max())
+  print(f'logits differ from those of the peers by at most {difference:.1e}')
+  return config, params
 
 
 def main(argv: list[str]) -> None:
@@ -235,7 +250,8 @@ def main(argv: list[str]) -> None:
     if scripts and name in bench_peers.CASES:
       bench_peers.run(scripts, name, _PRESET.value, _REPEATS.value, rows_file)
   peers = bench_peers.read(rows_file)[old:] if rows_file else []
-  print(bench_peers.table(ours, peers))
+  if peers:
+    print(bench_peers.table(ours, peers))
   took = {r['batch']: r['median_s'] for r in ours if r['case'] == 'width'}
   if took:
     print(f'10 subagents take {took[10] / took[1]:.2f} times as long as 1')
