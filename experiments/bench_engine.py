@@ -94,7 +94,7 @@ def lead(index: int, num_subagents: int, vocab: int) -> agent.Agent:
   """Four turns; the first creates subagents of four turns each."""
   sampling = types.Sampling(max_tokens=32)
   system = prompts(1, 192, vocab, seed=1)[0]
-  (first,) = prompts(1, 256, vocab, seed=2)
+  (first,) = prompts(1, 250, vocab, seed=2)
   seed = 1000 * (index + 1)
   yield agent.Generate(first, sampling, (seed, 0))
   subagents = []
@@ -164,7 +164,7 @@ def _width(count: int, vocab: int) -> Case:
   def agents():
     return [lead(index, count, vocab) for index in range(8)]
 
-  sizes = {'num_rows': 64, 'num_pages': 2560, 'max_context': 1024}
+  sizes = {'num_rows': 80, 'num_pages': 2560, 'max_context': 1024}
   return Case('width', count, agents, sizes)
 
 
