@@ -77,6 +77,14 @@ def test_a_prompt_longer_than_the_context_ends_its_turn(length):
   assert_works(engine, sequence)
 
 
+def test_a_refused_prompt_is_forgotten_with_its_sequence():
+  engine = helpers.make()
+  sequence = engine.open()
+  engine.submit(sequence, helpers.prompt(1, 48), helpers.plain(), (0,))
+  engine.close(sequence)
+  assert engine.step() == []
+
+
 def test_misused_sequences_are_named():
   engine = helpers.make()
   sequence = engine.open()

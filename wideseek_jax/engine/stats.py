@@ -99,7 +99,7 @@ class Meter:
       recompute_ratio=forwarded / distinct if distinct > 0 else 1.0,
       prefill_tokens_per_s=_ratio(self.prefill_tokens, self.prefill_seconds),
       decode_tokens_per_s=_ratio(self.decode_tokens, self.decode_seconds),
-      row_occupancy=_ratio(self.decode_tokens, 1 + row_steps),
+      row_occupancy=_ratio(self.decode_tokens, row_steps),
       page_occupancy=_ratio(held_page_chunks, page_chunks),
     )
 
