@@ -39,8 +39,8 @@ def params(seed=0):
   return transformer.init_params(CONFIG, jax.random.key(seed))
 
 
-def make(**sizes):
-  return engine_lib.Engine(CONFIG, params(), **(SIZES | sizes))
+def make(weights=0, **sizes):
+  return engine_lib.Engine(CONFIG, params(weights), **(SIZES | sizes))
 
 
 def prompt(seed, length):

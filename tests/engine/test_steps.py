@@ -139,26 +139,32 @@ def test_closed_in_flight():
   assert helpers.held_pages(engine) == len(hog)
 
 
-def test_all_closed_in_flight():
+@pytest.mark.parametrize('max_tokens', [3, 9])
+def test_all_closed_in_flight(max_tokens):
+  """Whether the turn would have ended in that chunk, or gone on."""
   engine = helpers.make()
-  engine.close(submit(engine, 1, 6, 9))
-  sequence = submit(engine, 2, 6, 9)
+  engine.close(submit(engine, 1, 6, max_tokens))
+  sequence = submit(engine, 2, 6, max_tokens)
   engine.step()
   engine.close(sequence)
   assert helpers.held_pages(engine) == 0
   assert engine.step() == engine.step() == []
+  assert engine.stats().decode_tokens == 0
   again = submit(engine, 2, 6, 9)
   helpers.assert_same(helpers.run(engine, [again])[again], alone(2, 6, 9))
 
 
-def test_new_weights_in_flight():
+@pytest.mark.parametrize('max_tokens', [3, 9])
+def test_new_weights_in_flight(max_tokens):
   """The chunk of the old weights touches nothing of the new ones."""
   engine = helpers.make()
   for seed in range(4):
-    submit(engine, seed, 20, 9)
+    submit(engine, seed, 20, max_tokens)
   engine.step()
   engine.set_params(helpers.params(1))
   sequence = submit(engine, 5, 20, 9)
+  assert engine.step() == []
+  assert engine.stats().decode_tokens == 0
   generation = helpers.run(engine, [sequence])[sequence]
   np.testing.assert_allclose(
     generation.logprobs,

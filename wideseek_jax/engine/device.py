@@ -128,6 +128,7 @@ class Device:
 
   def warm_up(self) -> None:
     """Compiles every shape that a call can have."""
+    self.mark()
     for context in self._contexts:
       for num_rows in self._row_buckets:
         self._sample([], num_rows, context)

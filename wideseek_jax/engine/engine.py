@@ -202,7 +202,7 @@ class Engine:
     if home and home.sequences[sequence].turn is not None:
       raise ValueError(f'sequence {sequence} still samples its last turn')
     token_ids = sequences.check_tokens(token_ids, self.config.vocab_size)
-    sequences.check_sampling(sampling)
+    sequences.check_sampling(sampling, self.config.vocab_size)
     home = home or self._shards.place(sequence, token_ids)
     state = home.sequences[sequence]
     state.begin_turn(sampling, key)

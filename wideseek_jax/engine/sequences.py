@@ -5,6 +5,7 @@ into the fixed arrays of `decode.prefill` and `decode.decode_chunk`.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import TypeVar
 
@@ -14,7 +15,7 @@ from wideseek_jax import types
 from wideseek_jax.engine import attention, decode, pages, sampling
 
 # Stop tokens of a turn; more would be another compilation.
-MAX_STOP_IDS = 8
+MAX_STOP_IDS = 256
 
 
 @dataclasses.dataclass
@@ -77,14 +78,19 @@ class Sequence:
     )
 
 
-def check_sampling(how: types.Sampling) -> None:
+def check_sampling(how: types.Sampling, vocab_size: int) -> None:
   """Raises ValueError for values without meaning."""
-  if how.temperature < 0 or how.top_k < 0 or not 0 < how.top_p <= 1:
-    raise ValueError(f'{how}: temperature ≥ 0, top_k ≥ 0, 0 < top_p ≤ 1')
+  warm = 0 <= how.temperature < math.inf
+  if not warm or how.top_k < 0 or not 0 < how.top_p <= 1:
+    raise ValueError(f'{how}: 0 ≤ temperature < inf, top_k ≥ 0, 0 < top_p ≤ 1')
   if how.max_tokens < 1:
     raise ValueError(f'max_tokens={how.max_tokens} is below 1')
   if len(how.stop_ids) > MAX_STOP_IDS:
     raise ValueError(f'{len(how.stop_ids)} stop ids; at most {MAX_STOP_IDS}')
+  if any(not 0 <= token < vocab_size for token in how.stop_ids):
+    raise ValueError(
+      f'stop_ids {how.stop_ids} for a vocabulary of {vocab_size}'
+    )
 
 
 # (sequence, tokens to read or most tokens to sample), pages reserved.

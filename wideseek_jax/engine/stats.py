@@ -22,9 +22,9 @@ class Stats:
     shared_tokens: submitted tokens whose keys were found, not computed.
     recomputed_tokens: tokens forwarded though the same tokens after the same
       beginning had been before: their pages were lost, or two sequences went
-      the same way at the same time. Counted in whole pages: the last token of
-      a shared prompt, which each sequence reads as it begins to sample, is not
-      among them.
+      the same way at the same time. Counted as pages fill up with what another
+      held already. The last token of a shared prompt, which each sequence reads
+      as it begins to sample, is thus counted only where it fills a page.
     recompute_ratio: forwarded tokens (prefill and decode) / distinct ones
       (those less the recomputed); 1 is the goal.
     preemptions: sequences that lost their pages to another.
