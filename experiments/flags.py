@@ -19,7 +19,7 @@ def config() -> ml_collections.ConfigDict:
 
 def run(
   main: Callable[[], None],
-  config_file: str = 'experiments/configs/tiny_cpu.py',
+  config_file: str | None = 'experiments/configs/tiny_cpu.py',
 ) -> None:
   """Parses the flags and runs main; an error that a user can mend is one line.
 
@@ -28,7 +28,8 @@ def run(
 
   Args:
     main: the entry point.
-    config_file: the config to use unless --config names another.
+    config_file: the config to use unless --config names another; None for a
+      command without a config.
   """
 
   # JAX tells at INFO which back ends are not there.
@@ -37,11 +38,12 @@ def run(
   def parse(argv: Sequence[str]) -> list[str]:
     try:
       # Reads the overrides in argv already, hence not on import.
-      config_flags.DEFINE_config_file(
-        'config',
-        config_file,
-        'Config file; --config.loop.num_steps=5 sets one option.',
-      )
+      if config_file:
+        config_flags.DEFINE_config_file(
+          'config',
+          config_file,
+          'Config file; --config.loop.num_steps=5 sets one option.',
+        )
       return flags.FLAGS(argv)
     except AttributeError as error:
       name = str(error).strip('\'"')
