@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import re
 import unicodedata
 
 import hypothesis
@@ -212,6 +213,20 @@ def test_synthetic_worlds_differ_and_their_pages_are_found():
     title, _ = pages.list_page(group)
     query = f'list {group.type.plural} with {group.attribute} {group.value}'
     assert index.search(query, 1)[0].title == title
+
+
+def test_most_names_of_a_synthetic_world_can_be_made_of_pieces():
+  pieces = ('zurg', 'blip', 'quoz', 'fnar', 'womp', 'skri', 'yegg', 'tlon')
+  word = f'({"|".join(pieces)}){{1,2}}'
+  made = re.compile(f'{word}( {word})?')
+  world = facts.build_synthetic_world(1, 4, 3, pieces)
+  labels = [kind.name for kind in world.types]
+  labels += [name for kind in world.types for name in kind.attributes]
+  pieced = [label for label in labels if made.fullmatch(label)]
+  # 8 in 10 are drawn so, of about 25.
+  assert len(labels) // 2 < len(pieced) < len(labels)
+  plain = facts.build_synthetic_world(1, 4, 3)
+  assert not any(made.fullmatch(kind.name) for kind in plain.types)
 
 
 def test_synthetic_world_too_small_is_refused():
