@@ -89,7 +89,7 @@ def main() -> None:
   params = transformer.init_params(shape, jax.random.key(config.seed))
 
   @functools.cache
-  def demonstrations(flaws, seed, pieces=()):
+  def demonstrations(flaws, seed):
     print('making demonstrations (2 minutes) …', flush=True)
     return warm_start.demonstration_set(
       world,
@@ -98,7 +98,7 @@ def main() -> None:
       seed=seed,
       wide=wide,
       rollout=rollout,
-      pieces=pieces,
+      pieces=warm_start.word_pieces(tokenizer),
       **config.demonstrations,
     )
 
@@ -118,18 +118,7 @@ def main() -> None:
   def look_up(**options):
     return warm_start.demonstration_batch(last_turns(), **options)
 
-  def every_id(**options):
-    pieces = tuple(warm_start.word_pieces(tokenizer))
-    shown = demonstrations(expert_lib.Flaws(), config.seed + 2000, pieces)
-    return warm_start.demonstration_batch(shown, **options)
-
-  lessons = {
-    'copy': copy,
-    'format': show,
-    'look_up': look_up,
-    'flaws': show,
-    'every_id': every_id,
-  }
+  lessons = {'copy': copy, 'format': show, 'look_up': look_up, 'flaws': show}
   for name, make_batch in lessons.items():
     params = _fit(config, name, make_batch, shape, params, mesh)
   policy = build.Policy(shape, params, mesh)

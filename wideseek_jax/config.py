@@ -76,7 +76,7 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
   # Arguments of engine.engine.Engine.
   config.engine = ml_collections.ConfigDict(
     {
-      'num_rows': 64,
+      'num_rows': 32,
       'num_pages': 4096,
       'page_size': 32,
       'max_context': 1024,
@@ -110,7 +110,7 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
   # Arguments of training.train_state.make_optimizer.
   config.optimizer = ml_collections.ConfigDict(
     {
-      'learning_rate': 2e-4,
+      'learning_rate': 1e-4,
       'b1': 0.9,
       'b2': 0.99,
       'eps': 1e-8,
@@ -120,14 +120,15 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
     }
   )
   # Arguments of training.batching.make_batch.
+  # As many micro-batches as any step needs here: one compilation.
   config.batch = ml_collections.ConfigDict(
-    {'row_len': 1024, 'rows_per_micro_batch': 2}
+    {'row_len': 1024, 'rows_per_micro_batch': 2, 'min_micro_batches': 128}
   )
   # Arguments of training.loop.LoopConfig.
   config.loop = ml_collections.ConfigDict(
     {
       'num_steps': 24,
-      'tasks_per_step': 6,
+      'tasks_per_step': 8,
       'eval_every': 0,
       'eval_samples': 1,
       'checkpoint_every': 8,

@@ -48,10 +48,9 @@ def get_config() -> ml_collections.ConfigDict:
     }
   )
   config.rollout = tiny.rollout.copy_and_resolve_references()
-  # Five lessons, each with updates, trajectories an update, rows and an
+  # Four lessons, each with updates, trajectories an update, rows and an
   # optimiser of its own: random strings to copy, demonstrations (the format),
-  # last turns of flawless ones (looking up), demonstrations again, and
-  # demonstrations in worlds whose names use every id of the tokenizer.
+  # last turns of flawless ones (looking up), demonstrations again.
   rows = {'row_len': 1024, 'rows_per_micro_batch': 2, 'min_micro_batches': 16}
   adam = {'b1': 0.9, 'b2': 0.98, 'eps': 1e-8, 'decay': 'cosine'}
   config.lessons = ml_collections.ConfigDict(
@@ -82,13 +81,6 @@ def get_config() -> ml_collections.ConfigDict:
         | {'learning_rate': 1.5e-3, 'warmup_steps': 20, 'total_steps': 800},
       },
       'flaws': {
-        'num_steps': 400,
-        'size': 16,
-        'batch': rows,
-        'optimizer': adam
-        | {'learning_rate': 1e-3, 'warmup_steps': 10, 'total_steps': 420},
-      },
-      'every_id': {
         'num_steps': 400,
         'size': 16,
         'batch': rows,
