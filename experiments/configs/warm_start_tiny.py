@@ -56,7 +56,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.lessons = ml_collections.ConfigDict(
     {
       'copy': {
-        'num_steps': 1800,
+        'num_steps': 1400,
         'size': 64,
         'batch': {
           'row_len': 256,
