@@ -34,8 +34,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.demonstrations = ml_collections.ConfigDict(
     {
       'num_real': 1600,
-      'num_worlds': 40,
-      'num_per_world': 60,
+      'num_worlds': 80,
+      'num_per_world': 30,
       'deep_share': 0.12,
       'types_per_world': 8,
       'entities_per_type': 60,

@@ -41,9 +41,9 @@ class Flaws:
 
   answer_at_once: float = 0.04
   names_only: float = 0.05
-  under_delegate: float = 0.5
-  drop_row: float = 0.15
-  no_fence: float = 0.2
+  under_delegate: float = 0.6
+  drop_row: float = 0.2
+  no_fence: float = 0.35
   no_access: float = 0.15
   miss_entity: float = 0.1
   broken_json: float = 0.01
