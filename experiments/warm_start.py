@@ -7,7 +7,6 @@ Trains a tokenizer, fits a fresh policy to the four lessons of the config
 in Hugging Face layout into the workdir. Started again there, it goes on.
 """
 
-import dataclasses
 import functools
 import math
 import pathlib
@@ -89,31 +88,37 @@ def main() -> None:
   mesh = build.build_mesh(config)
   params = transformer.init_params(shape, jax.random.key(config.seed))
 
-  def demonstrate(expert, seed):
+  @functools.cache
+  def demonstrations(flaws, seed):
     print('making demonstrations (2 minutes) …', flush=True)
     return warm_start.demonstration_set(
       world,
       tokenizer,
-      dataclasses.replace(expert, max_subagents=rollout['max_subagents']),
+      expert_lib.Expert(flaws=flaws, max_subagents=rollout['max_subagents']),
       seed=seed,
       wide=wide,
       rollout=rollout,
+      pieces=warm_start.word_pieces(tokenizer),
       **config.demonstrations,
     )
 
-  shown = demonstrate(expert_lib.Expert(), config.seed)
-  flawless = demonstrate(
-    expert_lib.Expert(flaws=expert_lib.FLAWLESS), config.seed + 1000
-  )
-  show = functools.partial(warm_start.demonstration_batch, shown)
-  lessons = {
-    'copy': functools.partial(warm_start.copy_batch, tokenizer),
-    'format': show,
-    'look_up': functools.partial(
-      warm_start.demonstration_batch, warm_start.abridge(flawless)
-    ),
-    'flaws': show,
-  }
+  def copy(**options):
+    return warm_start.copy_batch(tokenizer, **options)
+
+  def show(**options):
+    shown = demonstrations(expert_lib.Flaws(), config.seed)
+    return warm_start.demonstration_batch(shown, **options)
+
+  @functools.cache
+  def last_turns():
+    return warm_start.abridge(
+      demonstrations(expert_lib.FLAWLESS, config.seed + 1000)
+    )
+
+  def look_up(**options):
+    return warm_start.demonstration_batch(last_turns(), **options)
+
+  lessons = {'copy': copy, 'format': show, 'look_up': look_up, 'flaws': show}
   for name, make_batch in lessons.items():
     params = _fit(config, name, make_batch, shape, params, mesh)
   policy = build.Policy(shape, params, mesh)

@@ -91,8 +91,8 @@ def country_tools() -> PageTools:
       'every country with area North': (
         'countries with area North\nNames: Norland; Sorland'
       ),
-      'Norland (country)': '- country: Norland\n- capital: Nora',
-      'Sorland (country)': '- country: Sorland\n- capital: Sora',
+      'Norland country': '- country: Norland\n- capital: Nora',
+      'Sorland country': '- country: Sorland\n- capital: Sora',
     }
   )
 

@@ -34,8 +34,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.demonstrations = ml_collections.ConfigDict(
     {
       'num_real': 1600,
-      'num_worlds': 40,
-      'num_per_world': 60,
+      'num_worlds': 80,
+      'num_per_world': 30,
       'deep_share': 0.12,
       'types_per_world': 8,
       'entities_per_type': 60,
@@ -56,7 +56,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.lessons = ml_collections.ConfigDict(
     {
       'copy': {
-        'num_steps': 1300,
+        'num_steps': 1400,
         'size': 64,
         'batch': {
           'row_len': 256,

@@ -4,11 +4,10 @@ import json
 
 import numpy as np
 
-from tests.agents import fake_tokenizer
-from wideseek_jax import types
+from wideseek_jax import testing, types
 from wideseek_jax.agents import agent, prompts, rollout_config
 
-TOKENIZER = fake_tokenizer.FakeTokenizer()
+TOKENIZER = testing.byte_tokenizer()
 
 TASK = types.Task(
   'cities',

@@ -151,6 +151,13 @@ def test_a_tied_checkpoint_may_repeat_its_embedding(tmp_path, params):
     hf.load_pretrained(tmp_path)
 
 
+def test_other_users_can_read_the_weights(tmp_path, params):
+  hf.save_pretrained(tmp_path, CONFIG, params)
+  assert all(
+    path.stat().st_mode & 0o044 == 0o044 for path in tmp_path.iterdir()
+  )
+
+
 def test_a_failed_save_leaves_the_old_file(tmp_path, params, monkeypatch):
   hf.save_pretrained(tmp_path, CONFIG, params, jnp.float32)
   before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import re
 import unicodedata
 
 import hypothesis
@@ -203,7 +204,12 @@ def test_synthetic_worlds_differ_and_their_pages_are_found():
   other = facts.build_synthetic_world(
     seed=2, num_types=10, entities_per_type=40
   )
-  assert not {e.name for e in world.entities} & {e.name for e in other.entities}
+  # Days are called the same everywhere.
+  names, others = (
+    {e.name for e in w.entities if any(c.isalpha() for c in e.name)}
+    for w in (world, other)
+  )
+  assert len(names) > 200 and not names & others
   index = search.SearchIndex(facts.build_corpus(world))
   for entity in world.entities[::10]:
     title, _ = pages.entity_page(entity)
@@ -212,6 +218,44 @@ def test_synthetic_worlds_differ_and_their_pages_are_found():
     title, _ = pages.list_page(group)
     query = f'list {group.type.plural} with {group.attribute} {group.value}'
     assert index.search(query, 1)[0].title == title
+
+
+def test_most_names_of_a_synthetic_world_can_be_made_of_pieces():
+  pieces = ('zurg', 'blip', 'quoz', 'fnar', 'womp', 'skri', 'yegg', 'tlon')
+  word = f'({"|".join(pieces)}){{1,2}}'
+  made = re.compile(f'{word}( {word})?')
+  world = facts.build_synthetic_world(1, 4, 3, pieces)
+  labels = [kind.name for kind in world.types]
+  labels += [name for kind in world.types for name in kind.attributes]
+  pieced = [label for label in labels if made.fullmatch(label)]
+  # 8 in 10 are drawn so, of about 25.
+  assert len(labels) // 2 < len(pieced) < len(labels)
+  plain = facts.build_synthetic_world(1, 4, 3)
+  assert not any(made.fullmatch(kind.name) for kind in plain.types)
+
+
+def test_neighbours_in_synthetic_worlds_share_words():
+  world = facts.build_synthetic_world(
+    seed=0, num_types=20, entities_per_type=30
+  )
+  alike = []
+  for kind in world.types:
+    words = [
+      word
+      for entity in world.entities
+      if entity.type == kind.name
+      for word in entity.name.split()
+    ]
+    alike.append(len(set(words)) < 0.6 * len(words))
+  # Half of the types draw words from a pool of 11; 30 names have about 60.
+  assert 4 <= sum(alike) <= 16
+  echoes = [
+    entity
+    for entity in world.entities
+    for value in entity.attributes.values()
+    if value.startswith(entity.name.split()[0])
+  ]
+  assert len(echoes) > 30
 
 
 def test_synthetic_world_too_small_is_refused():

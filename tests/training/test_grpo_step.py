@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.training import examples
-from wideseek_jax.training import batching, grpo_step
+from wideseek_jax.training import batching, grpo_step, train_state
 
 TEMPERATURE = 0.8
 GROUPS, ADVANTAGES = examples.random_groups(14, size=3)
@@ -230,6 +230,24 @@ def test_a_batch_of_nothing_changes_nothing(update):
   assert not any(leaf.any() for leaf in jax.tree.leaves(run.grads))
   assert all(np.isfinite(value) for value in run.metrics.values())
   assert run.metrics['tokens'] == 0
+
+
+def test_without_a_gradient_momentum_does_not_move_the_parameters():
+  optimizer = train_state.make_optimizer(learning_rate=0.1)  # Adam
+  mesh = examples.mesh()
+  step = grpo_step.make_grpo_step(examples.CONFIG, optimizer, mesh, **OPTIONS)
+  state = train_state.init_train_state(
+    examples.CONFIG, optimizer, mesh, examples.params()
+  )
+  state, metrics = step(state, _batch())
+  assert metrics['skipped'] == 0 and state.step == 1
+  before = jax.tree.map(np.asarray, (state.params, state.opt_state))
+  nothing = batching.make_batch(GROUPS, [np.zeros(3)] * 2, **SHAPE)
+  state, metrics = step(state, nothing)
+  assert metrics['skipped'] == 1 and state.step == 2
+  jax.tree.map(
+    np.testing.assert_array_equal, (state.params, state.opt_state), before
+  )
 
 
 def test_rescored_batch_starts_at_ratio_one(update):

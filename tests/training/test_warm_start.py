@@ -55,6 +55,14 @@ def test_abridge_keeps_what_the_last_turn_needs():
   assert len(kept.behavior_logprobs) == 5
 
 
+def test_word_pieces_are_the_letters_of_a_byte_tokenizer():
+  # Of its 265 ids, 52 are ASCII letters; markers hold '<' and bytes from 128
+  # on are no text alone.
+  letters = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
+  pieces = warm_start.word_pieces(testing.byte_tokenizer())
+  assert pieces == list(letters)
+
+
 def test_batches_are_addressed_and_cover_an_epoch():
   trajectories = [testing.trajectory([0] * i + [1]) for i in range(1, 10)]
   options = {'seed': 3, 'size': 3, 'batch': {'row_len': 16}}

@@ -40,10 +40,10 @@ class Flaws:
   """
 
   answer_at_once: float = 0.04
-  names_only: float = 0.12
-  under_delegate: float = 0.5
-  drop_row: float = 0.15
-  no_fence: float = 0.2
+  names_only: float = 0.05
+  under_delegate: float = 0.6
+  drop_row: float = 0.2
+  no_fence: float = 0.35
   no_access: float = 0.15
   miss_entity: float = 0.1
   broken_json: float = 0.01
@@ -152,7 +152,9 @@ class Expert:
     rng: np.random.Generator,
   ) -> str:
     if not replies:
-      return self._search([f'page {name} ({kind})' for name in names], rng)
+      # The kind as the question has it, behind a space: in brackets it would
+      # be other tokens, which nobody can copy who has not seen them before.
+      return self._search([f'page {name} {kind}' for name in names], rng)
     no_access = rng.random() < self.flaws.no_access
     if len(replies) == 1 and not no_access:
       return self._access(_first_urls(replies[0]), rng)

@@ -94,6 +94,7 @@ def save_pretrained(
     where |= dict.fromkeys(tensors, name)
     with files_lib.replacing(folder / name) as partial:
       safetensors.numpy.save_file(tensors, partial, metadata={'format': 'pt'})
+      partial.chmod(0o644)  # the library lets only their owner read them
   if len(files) > 1:
     total = sum(math.prod(s.shape) for s in shapes.values()) * dtype.itemsize
     index = {'metadata': {'total_size': total}, 'weight_map': where}

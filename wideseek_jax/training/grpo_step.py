@@ -53,8 +53,9 @@ def make_grpo_step(
     log_ratio_clamp: see above.
     kl_coef: see above. If 0, no reference is read or computed.
     entropy_coef: see above.
-    max_ratio: an update whose weighted mean ratio is above this is not made;
-      its state is returned as it came, with 'skipped' 1. None never skips.
+    max_ratio: an update whose weighted mean ratio is above this is not made:
+      only the state's step changes, and 'skipped' is 1. None has no limit. A
+      batch without any weight is skipped in any case.
     temperature: of the sampler.
     logprob_chunk: see `micro_batches.make_scorer`, as are the next three.
     attention_block: see above.
@@ -113,14 +114,14 @@ def make_grpo_step(
     }
     metrics['ratio_mean'] = metrics.pop('ratio')
     metrics['grad_norm'] = optax.tree.norm(grads)
-    metrics['skipped'] = jnp.zeros(())
-    if max_ratio is None:
-      return micro_batches.apply_gradient(optimizer, state, grads), metrics
-    skip = metrics['ratio_mean'] > max_ratio
+    # Without a gradient, momentum alone would go on moving the parameters.
+    skip = sums['weight'] == 0
+    if max_ratio is not None:
+      skip |= metrics['ratio_mean'] > max_ratio
     metrics['skipped'] = skip.astype(jnp.float32)
     state = jax.lax.cond(
       skip,
-      lambda: state,
+      lambda: dataclasses.replace(state, step=state.step + 1),
       lambda: micro_batches.apply_gradient(optimizer, state, grads),
     )
     return state, metrics

@@ -25,7 +25,7 @@ class TrainState:
   Attributes:
     params: the model's parameters, float32 masters.
     opt_state: the optimiser's moments, sharded like the parameters.
-    step: int32 [], updates made so far.
+    step: int32 [], steps so far, those that made no update included.
   """
 
   params: Any

@@ -77,6 +77,7 @@ def demonstration_set(
   entities_per_type: int,
   wide: Mapping[str, Any],
   rollout: Mapping[str, Any],
+  pieces: Sequence[str] = (),
   progress: Callable[[int, int], None] | None = None,
 ) -> list[types.Trajectory]:
   """Trajectories of the expert: training tasks of the real and random worlds.
@@ -94,6 +95,8 @@ def demonstration_set(
     entities_per_type: entities of each.
     wide: arguments of `facts.build_tasks` for wide tasks.
     rollout: arguments of `rollout_groups`.
+    pieces: what names of the synthetic worlds are made of, see
+      `facts.build_synthetic_world`.
     progress: called with (worlds done, worlds in all).
   """
   trajectories = []
@@ -103,7 +106,7 @@ def demonstration_set(
       current, count = world, num_real
     else:
       current = facts.build_synthetic_world(
-        seed + index, types_per_world, entities_per_type
+        seed + index, types_per_world, entities_per_type, pieces
       )
       count = num_per_world
     deep = round(count * deep_share)
@@ -186,6 +189,17 @@ def _between_markers(text: str) -> list[str]:
   for marker in tokenizer_lib.MARKERS:
     text = text.replace(marker, '\0')
   return text.split('\0')
+
+
+def word_pieces(tokenizer: tokenizer_lib.Tokenizer) -> list[str]:
+  """The ids that are letters alone, as text without spaces; sorted, distinct.
+
+  A policy with tied embeddings learns never to say an id that it was never
+  asked for, though it could copy it. In worlds with names made of these, it is
+  asked for every one of them.
+  """
+  texts = (tokenizer.decode([id]).strip() for id in range(tokenizer.vocab_size))
+  return sorted({text for text in texts if text.isalpha()})
 
 
 def copy_separators(
