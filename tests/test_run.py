@@ -66,6 +66,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(whole, tmp_path):
   """Bit for bit: killed after step 1 and resumed, metrics and parameters."""
   config = small_config()
   config.loop.num_steps = 1
+  config.optimizer.total_steps = small_config().loop.num_steps
   run.train(config, tmp_path)
   # What a kill may leave behind: a row beyond the checkpoint, cut short.
   with (tmp_path / 'metrics.jsonl').open('a') as file:

@@ -144,6 +144,6 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
       'checkpoint_every': 4,
     }
   )
-  config.optimizer.total_steps = config.loop.get_ref('num_steps')
+  config.optimizer.total_steps = config.loop.get_oneway_ref('num_steps')
   config.keep_checkpoints = 2
   return config.lock()

@@ -188,6 +188,49 @@ def test_tools_run_while_others_decode():
   assert group[0].lead.turns[0].error == ''
 
 
+def test_batches_do_not_depend_on_the_clock_without_overlap():
+  # Batches decide the last bits of log-probs, so a run that is to repeat needs
+  # the same ones, and in the same order, whichever tool is the slower.
+  class RecordingEngine(scripted.ScriptedEngine):
+    def __init__(self):
+      super().__init__(TOKENIZER, respond)
+      self.batches = [[]]
+
+    def submit(self, sequence, token_ids, sampling, key):
+      self.batches[-1].append((sequence, *key))
+      super().submit(sequence, token_ids, sampling, key)
+
+    def step(self):
+      self.batches.append([])
+      return super().step()
+
+  class UnevenTools(helpers.Tools):
+    def __init__(self, slow):
+      self._slow = slow
+
+    def search(self, query, count):
+      # About half of all searches, told apart by the digit in their query.
+      time.sleep(0.02 if int(query[1]) % 2 == self._slow else 0)
+      return super().search(query, count)
+
+  def run(slow, overlap_tools):
+    engine = RecordingEngine()
+    rollout.rollout_groups(
+      engine,
+      TOKENIZER,
+      UnevenTools(slow),
+      TASKS,
+      overlap_tools=overlap_tools,
+      tool_threads=8,
+      **OPTIONS,
+    )
+    return engine.batches
+
+  assert run(0, False) == run(1, False)
+  # The tools are slow enough to show where the clock is let in.
+  assert run(0, True) != run(1, True)
+
+
 def test_progress_is_told_as_rollouts_end():
   told = []
   rollout.rollout_groups(

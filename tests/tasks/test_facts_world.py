@@ -204,12 +204,12 @@ def test_synthetic_worlds_differ_and_their_pages_are_found():
   other = facts.build_synthetic_world(
     seed=2, num_types=10, entities_per_type=40
   )
-  # Days are called the same everywhere.
+  # Days are called the same everywhere, and short names may meet by chance.
   names, others = (
     {e.name for e in w.entities if any(c.isalpha() for c in e.name)}
     for w in (world, other)
   )
-  assert len(names) > 200 and not names & others
+  assert len(names) > 200 and len(names & others) < 5
   index = search.SearchIndex(facts.build_corpus(world))
   for entity in world.entities[::10]:
     title, _ = pages.entity_page(entity)

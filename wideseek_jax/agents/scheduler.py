@@ -100,7 +100,8 @@ class _Run:
         if self._decoding and (self._overlap_tools or not self._futures):
           for sequence, generation in self._engine.step():
             self._advance(self._decoding.pop(sequence), generation)
-        else:
+        # Without overlap, what is collected must not depend on the clock.
+        if self._futures and not (self._overlap_tools and self._decoding):
           concurrent.futures.wait(
             self._futures,
             return_when=concurrent.futures.FIRST_COMPLETED
