@@ -40,6 +40,8 @@ def how(request, monkeypatch):
     attend = kernels.ragged_attend
   else:
     attend = functools.partial(kernels.triton_attend, interpret=True)
+    # The 3 pages of a row are one block and a half.
+    monkeypatch.setattr(kernels, 'BLOCK_KEYS', 2 * PAGE)
   stand_in = dataclasses.replace(
     kernels.IMPLEMENTATIONS[request.param],
     name='stand-in',
@@ -127,7 +129,8 @@ def check_against_reference(how, T, dtype):
 
 
 @pytest.mark.parametrize(
-  ('T', 'dtype'), [(1, jnp.float32), (1, jnp.bfloat16), (20, jnp.float32)]
+  ('T', 'dtype'),
+  [(T, dtype) for T in (1, 20) for dtype in (jnp.float32, jnp.bfloat16)],
 )
 def test_a_kernel_is_the_reference(how, T, dtype):
   check_against_reference(how, T, dtype)
@@ -226,6 +229,36 @@ def test_an_engine_samples_the_same(how, reference):
     assert sequence == other
     np.testing.assert_array_equal(ours.token_ids, theirs.token_ids)
     np.testing.assert_allclose(ours.logprobs, theirs.logprobs, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  ('how', 'count'),
+  # The TPU kernel: a chunk, a read. The GPU kernel: chunks for 128, 256, 384
+  # and 512 tokens of context, reads behind none and behind each of those.
+  [('ragged', 2), ('triton', 4 + 5)],
+  indirect=['how'],
+)
+def test_widths_are_compiled_where_they_cost(how, count):
+  made = engine.Engine(
+    CONFIG,
+    transformer.init_params(CONFIG, jax.random.key(0)),
+    num_rows=3,
+    num_pages=40,
+    page_size=PAGE,
+    max_context=512,
+    chunk_len=2,
+    prefill_len=PAGE,
+    prefill_rows=2,
+    attention=how.name,
+  )
+  assert made.warm_up() == count
+  sequence = made.open()
+  for length in (5, 200):
+    prompt = np.full(length, 1, np.int32)
+    made.submit(sequence, prompt, types.Sampling(max_tokens=3), (0,))
+    while not made.step():
+      pass
+  assert made.compile_count == count
 
 
 def test_choice():

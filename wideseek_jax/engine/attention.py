@@ -64,6 +64,8 @@ class Attention:
     close: (pages as opened, cache, tables) -> pages: once, at the end.
     copies_context: an opened cache is a copy of all that the rows hold, and
       all scores of a call are held at a time.
+    any_width: what a call costs follows what its rows hold, not how wide their
+      tables are: one width is enough.
     objection: (head_dim, page_size) -> why it cannot serve them, '' if it can.
   """
 
@@ -75,6 +77,7 @@ class Attention:
   attend: Callable[..., tuple[jax.Array, tuple[jax.Array, ...]]]
   close: Callable[[Layers, Layers, RowTables], Layers]
   copies_context: bool
+  any_width: bool
   objection: Callable[[int, int], str]
 
 

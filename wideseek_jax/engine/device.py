@@ -65,7 +65,12 @@ class Device:
     self._dtype = dtype
     self._page_size = page_size
     self._max_context = max_context
-    self._contexts = context_buckets(page_size, max_context)
+    if how.any_width:
+      self._contexts = (-(-max_context // page_size) * page_size,)
+      self._held_before = self._contexts
+    else:
+      self._contexts = context_buckets(page_size, max_context)
+      self._held_before = (0, *self._contexts)
     # The last agents of a task sample nearly alone: a second, small batch.
     share = num_rows // self.num_shards
     shares = sorted({share // 8 or share, share})
@@ -100,7 +105,7 @@ class Device:
     every = [one for shard in chosen for one in shard]
     longest = max(count for _, count in every)
     held = max(sequence.table.length for sequence, _ in every)
-    context = _bucket((0, *self._contexts), held)
+    context = _bucket(self._held_before, held)
     self._read(chosen, _bucket(self._read_lens, longest), context)
 
   def sample(self, chosen: list[sequences.Chosen]) -> decode.Sampled:
@@ -132,7 +137,7 @@ class Device:
     for context in self._contexts:
       for num_rows in self._row_buckets:
         self._sample([], num_rows, context)
-    for context in (0, *self._contexts):
+    for context in self._held_before:
       for read_len in self._read_lens:
         self._read([], read_len, context)
 

@@ -148,5 +148,6 @@ REFERENCE = attention.Attention(
   attend=attend,
   close=scatter,
   copies_context=True,
+  any_width=False,
   objection=lambda head_dim, page_size: '',
 )

@@ -21,6 +21,9 @@ RAGGED_QUERIES = 32
 # The GPU kernel cuts a row into parts that run beside one another.
 TRITON_PARTS = 16
 TRITON_KEYS = 64
+# Keys that prefill on GPU scores at a time: the scores of a long row are never
+# whole in memory.
+BLOCK_KEYS = 512
 
 
 def copy_borrowed(
@@ -122,6 +125,7 @@ RAGGED = attention.Attention(
   attend=ragged_attend,
   close=keep,
   copies_context=False,
+  any_width=True,
   objection=ragged_objection,
 )
 
@@ -143,13 +147,9 @@ def triton_attend(
   tables: attention.RowTables,
   interpret: bool = False,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-  """`Attention.attend`: one query a row in place, several on gathered rows.
-
-  Prefill gathers the rows of one layer at a time: few rows, once a token.
-  """
+  """`Attention.attend`: one query a row by the kernel, several in plain jnp."""
   k_pages, v_pages = pages
-  R, T, _, H = q_RTNH.shape
-  K, _, page_size, _ = k_pages.shape
+  T, page_size = q_RTNH.shape[1], k_pages.shape[2]
   table_RN = own_table(tables, page_size)
   page_RT = jnp.take_along_axis(table_RN, positions_RT // page_size, axis=1)
   slot_RT = positions_RT % page_size
@@ -160,14 +160,64 @@ def triton_attend(
       q_RTNH[:, 0], k_pages, v_pages, table_RN, positions_RT[:, 0], interpret
     )
     return out_RNH[:, None], (k_pages, v_pages)
-  S = table_RN.shape[1] * page_size
-  k_RSKH = k_pages[:, table_RN].transpose(1, 2, 3, 0, 4).reshape(R, S, K, H)
-  v_RSKH = v_pages[:, table_RN].transpose(1, 2, 3, 0, 4).reshape(R, S, K, H)
-  seen_RTS = jnp.arange(S)[None, None, :] <= positions_RT[:, :, None]
-  out_RTNH = jax.nn.dot_product_attention(
-    q_RTNH, k_RSKH, v_RSKH, mask=seen_RTS[:, None]
-  )
+  out_RTNH = _attend_in_blocks(q_RTNH, k_pages, v_pages, table_RN, positions_RT)
   return out_RTNH, (k_pages, v_pages)
+
+
+def _attend_in_blocks(
+  q_RTNH, k_pages, v_pages, table_RN, positions_RT
+) -> jax.Array:
+  """Softmax over one block of keys after the other, as far as rows reach."""
+  R, T, N, H = q_RTNH.shape
+  K, _, page_size, _ = k_pages.shape
+  G = N // K
+  width = min(max(1, BLOCK_KEYS // page_size), table_RN.shape[1])
+  S = width * page_size
+  # Scratch fills the last block.
+  table_RN = jnp.pad(table_RN, ((0, 0), (0, -table_RN.shape[1] % width)))
+  q_RTKGH = q_RTNH.reshape(R, T, K, G, H) * (1 / math.sqrt(H))
+
+  def add_block(block, state):
+    top_KRGT, total_KRGT, sum_KRGTH = state
+    ids_RW = jax.lax.dynamic_slice_in_dim(table_RN, block * width, width, 1)
+    k_KRSH = k_pages[:, ids_RW].reshape(K, R, S, H)
+    v_KRSH = v_pages[:, ids_RW].reshape(K, R, S, H)
+    scores_KRGTS = jnp.einsum(
+      'RTKGH,KRSH->KRGTS',
+      q_RTKGH,
+      k_KRSH,
+      preferred_element_type=jnp.float32,
+    )
+    seen_RTS = (block * S + jnp.arange(S))[None, None] <= positions_RT[
+      ..., None
+    ]
+    scores_KRGTS = jnp.where(seen_RTS[None, :, None], scores_KRGTS, -jnp.inf)
+    # Finite from the first block on: every query sees position 0.
+    new_KRGT = jnp.maximum(top_KRGT, jnp.max(scores_KRGTS, axis=-1))
+    weights_KRGTS = jnp.exp(scores_KRGTS - new_KRGT[..., None])
+    fade_KRGT = jnp.exp(top_KRGT - new_KRGT)
+    part_KRGTH = jnp.einsum(
+      'KRGTS,KRSH->KRGTH',
+      weights_KRGTS.astype(v_KRSH.dtype),
+      v_KRSH,
+      preferred_element_type=jnp.float32,
+    )
+    return (
+      new_KRGT,
+      total_KRGT * fade_KRGT + jnp.sum(weights_KRGTS, axis=-1),
+      sum_KRGTH * fade_KRGT[..., None] + part_KRGTH,
+    )
+
+  state = (
+    jnp.full((K, R, G, T), -jnp.inf),
+    jnp.zeros((K, R, G, T)),
+    jnp.zeros((K, R, G, T, H)),
+  )
+  num_blocks = jnp.max(positions_RT) // S + 1
+  _, total_KRGT, sum_KRGTH = jax.lax.fori_loop(0, num_blocks, add_block, state)
+  out_KRGTH = sum_KRGTH / total_KRGT[..., None]
+  out_RTNH = out_KRGTH.transpose(1, 3, 0, 2, 4).reshape(R, T, N, H)
+  return out_RTNH.astype(q_RTNH.dtype)
 
 
 def _triton_decode(
@@ -211,6 +261,7 @@ TRITON = attention.Attention(
   attend=triton_attend,
   close=keep,
   copies_context=False,
+  any_width=False,  # The parts of the decoding kernel are equal shares of it.
   objection=triton_objection,
 )
 
