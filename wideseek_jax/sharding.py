@@ -7,10 +7,11 @@ the same code runs with a mesh of size one, so nothing is skipped on a laptop.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 MESH_AXES = ('data', 'fsdp', 'tensor')
@@ -27,6 +28,7 @@ TRAIN_TABLE: Table = {
   'heads': 'tensor',
   'kv_heads': 'tensor',
   'head_dim': None,
+  'layers': None,
 }
 
 # Decoding reads every weight at every step: none is gathered over 'fsdp'.
@@ -156,6 +158,32 @@ def param_shardings(
     shapes_tree,
     axes_tree,
   )
+
+
+def make_array(
+  shape: Sequence[int],
+  target: jax.sharding.Sharding | None,
+  read: Callable[[tuple[slice, ...]], np.ndarray],
+) -> jax.Array:
+  """An array of which a host only ever holds what its devices will.
+
+  Args:
+    shape: of the whole.
+    target: where it will lie; the default device if None.
+    read: from an index of the whole to that part, called once for all devices
+      that hold the same.
+  """
+  if target is None:
+    return jnp.asarray(read((slice(None),) * len(shape)))
+  parts: dict[tuple[Any, ...], np.ndarray] = {}
+
+  def part(index: tuple[slice, ...]) -> np.ndarray:
+    key = tuple((one.start, one.stop) for one in index)
+    if key not in parts:
+      parts[key] = read(index)
+    return parts[key]
+
+  return jax.make_array_from_callback(tuple(shape), target, part)
 
 
 def constrain(

@@ -121,7 +121,7 @@ def test_training_shards_are_laid_out_for_decoding(expected):
     sharding.TRAIN_TABLE,
   )
   engine = make((2, 1, 2), jax.device_put(weights(), layout))
-  mlp = engine._device._params['layers']['0']['gate']
+  mlp = engine._device._params['layers'][0]['gate']
   assert mlp.sharding.spec == jax.sharding.PartitionSpec(None, 'tensor')
   assert len(mlp.sharding.device_set) == 4
   sequence = engine.open()

@@ -104,8 +104,9 @@ def test_loads_to_its_sharding(tmp_path, params):
   )
   _, loaded = hf.load_pretrained(tmp_path, shardings)
   jax.tree.map(np.testing.assert_array_equal, loaded, params)
-  gate = loaded['layers']['0']['gate']
-  assert gate.sharding.spec == jax.sharding.PartitionSpec('fsdp', 'tensor')
+  gate = loaded['layers']['gate']
+  spec = jax.sharding.PartitionSpec(None, 'fsdp', 'tensor')
+  assert gate.sharding.spec == spec
 
 
 def test_missing_and_unknown_tensors_are_named(tmp_path, params):

@@ -205,7 +205,7 @@ def test_moves_only_what_it_is_given(update):
 
 
 def test_remat_in_bfloat16_is_near(base):
-  run = _make(remat=True, compute_dtype=jnp.bfloat16)(_batch())
+  run = _make(remat='block', compute_dtype=jnp.bfloat16)(_batch())
   np.testing.assert_allclose(
     run.metrics['loss'], base.metrics['loss'], atol=0.03
   )

@@ -56,6 +56,19 @@ def test_first_update_by_hand():
   np.testing.assert_allclose(updates['norm'], 0.1, rtol=1e-5)
 
 
+def test_stacked_norms_do_not_decay():
+  optimizer = train_state.make_optimizer(learning_rate=1.0, weight_decay=0.5)
+  params = jax.tree.map(jnp.ones_like, examples.params())
+  zeros = jax.tree.map(jnp.zeros_like, params)
+  updates, _ = optimizer.update(zeros, optimizer.init(params), params)
+  # Without a gradient only decay moves: by 1 · 0.5 · 1.
+  layers = updates.pop('layers')
+  moved = {name for name, x in (layers | updates).items() if x.any()}
+  assert all((x == -0.5).all() for x in (layers | updates).values() if x.any())
+  matrices = 'embedding query key value out gate up down'
+  assert moved == set(matrices.split())
+
+
 def test_gradient_is_clipped_to_its_norm():
   # (3, 4) has norm 5; clipped to 1 it is (0.6, 0.8): the first moment after
   # one update is 1 - b1 = 0.1 of that.
@@ -79,12 +92,12 @@ def test_state_is_sharded_from_the_start():
   for leaf, want in zip(leaves, wanted, strict=True):
     assert (leaf.shape, leaf.dtype) == (want.shape, want.dtype)
     assert leaf.sharding == want.sharding
-  # [16, 24] over fsdp 2 and tensor 2: a quarter on each device, moments too.
-  # Gate and up, each with two moments.
-  matrices = [leaf for leaf in leaves if leaf.shape == (16, 24)]
-  assert len(matrices) == 2 * 3 * examples.CONFIG.num_layers
-  for matrix in matrices:
-    assert matrix.addressable_shards[0].data.shape == (8, 12)
+  # [1, 16, 24] over fsdp 2 and tensor 2: a quarter on each device, moments
+  # too. Gate and up, each with two moments.
+  stacks = [leaf for leaf in leaves if leaf.shape == (1, 16, 24)]
+  assert len(stacks) == 2 * 3
+  for stack in stacks:
+    assert stack.addressable_shards[0].data.shape == (1, 8, 12)
   # The caller's arrays stay theirs when a step donates the state.
   jax.tree.map(lambda leaf: leaf.delete(), state)
   assert np.isfinite(params['embedding']).all()

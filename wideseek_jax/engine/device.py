@@ -5,11 +5,13 @@ shapes, so the number of compilations is a constant of the engine's sizes. The
 engine decides who reads and who samples, this module only does it.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
 from wideseek_jax import sharding
-from wideseek_jax.engine import attention, decode, sequences
+from wideseek_jax.engine import attention, decode, memory, sequences
 from wideseek_jax.models import config as model_config
 from wideseek_jax.models import transformer
 
@@ -83,16 +85,13 @@ class Device:
     self._pages = self._empty_pages(num_pages)
 
   def set_params(self, params: transformer.Params) -> None:
-    """Casts the weights and lays them out for decoding."""
-    target = sharding.param_shardings(
-      self._mesh,
-      params,
-      transformer.logical_axes(self._config),
-      sharding.DECODE_TABLE,
-    )
-    params = jax.tree.map(lambda x: jnp.asarray(x, self._dtype), params)
+    """Casts the weights, unstacks them and lays them out for decoding."""
+    shapes = memory.param_shapes(self._config, self._mesh, self._dtype)
+    params = _unstack(params, self._dtype)
     # A copy: the training step may donate what it handed over.
-    self._params = jax.device_put(params, target, may_alias=False)
+    self._params = jax.device_put(
+      params, jax.tree.map(lambda x: x.sharding, shapes), may_alias=False
+    )
 
   def read(self, chosen: list[sequences.Chosen]) -> None:
     """Computes the keys of the next tokens of up to `prefill_rows` sequences.
@@ -195,6 +194,14 @@ class Device:
 
 def _bucket(sizes: tuple[int, ...], needed: int) -> int:
   return next(size for size in sizes if size >= needed)
+
+
+@functools.partial(jax.jit, static_argnames='dtype')
+def _unstack(
+  params: transformer.Params, dtype: jnp.dtype
+) -> transformer.Params:
+  params = jax.tree.map(lambda x: x.astype(dtype), params)
+  return transformer.unstack(params)
 
 
 @jax.jit

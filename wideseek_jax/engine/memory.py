@@ -81,8 +81,9 @@ def param_shapes(
 ) -> Any:
   """The weights as they lie for decoding, a jax.ShapeDtypeStruct each."""
   shapes = transformer.param_shapes(config)
+  shapes = jax.eval_shape(transformer.unstack, shapes)
   shardings = sharding.param_shardings(
-    mesh, shapes, transformer.logical_axes(config), sharding.DECODE_TABLE
+    mesh, shapes, transformer.unstacked_axes(config), sharding.DECODE_TABLE
   )
   return jax.tree.map(
     lambda x, where: jax.ShapeDtypeStruct(x.shape, dtype, sharding=where),

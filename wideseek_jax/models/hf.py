@@ -2,15 +2,16 @@
 
 Parameters come in and a folder that transformers, vLLM and SGLang can load
 leaves, or the other way round. Names and shapes are checked against the config
-in both directions; a folder is never half written.
+in both directions; a folder is never half written, and of a sharded model each
+process reads the parts of its own devices.
 """
 
+import contextlib
 import json
 import math
 import os
 import pathlib
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +21,15 @@ import safetensors.numpy
 from flax import traverse_util
 
 from wideseek_jax import files as files_lib
+from wideseek_jax import sharding
 from wideseek_jax.models import config as model_config
 from wideseek_jax.models import transformer
 
 _WEIGHTS = 'model.safetensors'
 _INDEX = 'model.safetensors.index.json'
 _OUTPUT = 'lm_head.weight'
+# Rows of two matrices that are compared at a time.
+_ROWS = 1 << 12
 
 _BLOCK_NAMES = {
   'attn_norm': 'input_layernorm',
@@ -45,6 +49,35 @@ _TOP_NAMES = {
   'final_norm': 'model.norm.weight',
   'unembedding': _OUTPUT,
 }
+
+
+class _Tensor(NamedTuple):
+  """A tensor of a file, and which part of our parameters it is.
+
+  torch's Linear stores [out, in], flat; ours are [*in, *out].
+
+  Attributes:
+    name: as the file has it.
+    path: of our array.
+    layer: which entry of its first axis; None for all of it.
+    shape: of that entry.
+    num_in: how many axes of it come first with us and last in the file; 0 if
+      both have the same shape.
+  """
+
+  name: str
+  path: tuple[str, ...]
+  layer: int | None
+  shape: tuple[int, ...]
+  num_in: int
+
+  @property
+  def linear_shape(self) -> tuple[int, ...]:
+    """Its shape in the file."""
+    if not self.num_in:
+      return self.shape
+    inner, outer = self.shape[: self.num_in], self.shape[self.num_in :]
+    return math.prod(outer), math.prod(inner)
 
 
 def save_pretrained(
@@ -71,32 +104,31 @@ def save_pretrained(
   flat = traverse_util.flatten_dict(params)
   shapes = traverse_util.flatten_dict(transformer.param_shapes(config))
   _check_names({'/'.join(k) for k in flat}, {'/'.join(k) for k in shapes})
-  dtype = jnp.dtype(dtype)
-  files: list[list[tuple[str, ...]]] = [[]]
-  size = 0
   for path, expected in shapes.items():
     _check_shape('/'.join(path), flat[path].shape, expected.shape)
-    num_bytes = math.prod(expected.shape) * dtype.itemsize
+  dtype = jnp.dtype(dtype)
+  files: list[list[_Tensor]] = [[]]
+  size = total = 0
+  for tensor in _tensors(config):
+    num_bytes = math.prod(tensor.shape) * dtype.itemsize
     if files[-1] and size + num_bytes > max_file_bytes:
       files.append([])
       size = 0
-    files[-1].append(path)
+    files[-1].append(tensor)
     size += num_bytes
+    total += num_bytes
   where = {}
-  for number, paths in enumerate(files, start=1):
+  for number, tensors in enumerate(files, start=1):
     name = _WEIGHTS
     if len(files) > 1:
       name = f'model-{number:05d}-of-{len(files):05d}.safetensors'
     # One file's tensors at a time are in host memory.
-    tensors = {
-      _hf_name(path): _to_linear(path, flat[path], dtype) for path in paths
-    }
-    where |= dict.fromkeys(tensors, name)
+    arrays = {t.name: _to_linear(t, flat[t.path], dtype) for t in tensors}
+    where |= dict.fromkeys(arrays, name)
     with files_lib.replacing(folder / name) as partial:
-      safetensors.numpy.save_file(tensors, partial, metadata={'format': 'pt'})
+      safetensors.numpy.save_file(arrays, partial, metadata={'format': 'pt'})
       partial.chmod(0o644)  # the library lets only their owner read them
   if len(files) > 1:
-    total = sum(math.prod(s.shape) for s in shapes.values()) * dtype.itemsize
     index = {'metadata': {'total_size': total}, 'weight_map': where}
     _write_json(folder / _INDEX, index)
   else:
@@ -120,12 +152,13 @@ def load_pretrained(
   shardings: Any = None,
   dtype: jnp.dtype = jnp.float32,
 ) -> tuple[model_config.ModelConfig, transformer.Params]:
-  """Reads config.json and the weights, one tensor at a time.
+  """Reads config.json and the weights, one array's shards at a time.
 
   Args:
     folder: with model.safetensors or several files and their index.
-    shardings: tree of shardings (`sharding.param_shardings`), each tensor goes
-      straight to it; the default device if None.
+    shardings: tree of shardings (`sharding.param_shardings`): of every tensor
+      only what this process's devices hold is read, and goes straight to
+      them. The default device if None.
     dtype: type of the parameters.
 
   Returns:
@@ -136,58 +169,88 @@ def load_pretrained(
   """
   folder = pathlib.Path(folder)
   config = load_config(folder)
-  shapes = traverse_util.flatten_dict(transformer.param_shapes(config))
-  paths = {_hf_name(path): path for path in shapes}
-  targets = (
-    traverse_util.flatten_dict(shardings) if shardings is not None else {}
-  )
   files = _weight_files(folder)
+  tensors = {tensor.name: tensor for tensor in _tensors(config)}
   # A tied model may be stored with its output layer as well.
   extra = {_OUTPUT} if config.tied else set()
-  _check_names(set(files) - extra, set(paths))
+  _check_names(set(files) - extra, set(tensors))
+  targets = {} if shardings is None else traverse_util.flatten_dict(shardings)
   flat = {}
-  for name, tensor in _tensors(folder, files, set(paths)):
-    path = paths[name]
-    expected = shapes[path].shape
-    _check_shape(name, tensor.shape, _linear_shape(path, expected))
-    if len(expected) > 1 and path[0] == 'layers':
-      tensor = tensor.T
-    array = np.ascontiguousarray(tensor.reshape(expected)).astype(dtype)
-    flat[path] = jax.device_put(array, targets.get(path))
-  if config.tied and _OUTPUT in files:
-    [(_, tensor)] = _tensors(folder, files, {_OUTPUT})
-    if not np.array_equal(tensor.astype(dtype), flat[('embedding',)]):
-      raise ValueError(
-        f'{_OUTPUT} differs from the embedding, but config.json ties them'
+  with contextlib.ExitStack() as stack:
+    opened = {
+      name: stack.enter_context(
+        safetensors.safe_open(folder / name, framework='np')
       )
+      for name in set(files.values())
+    }
+    stored = {name: opened[files[name]].get_slice(name) for name in files}
+    parts: dict[tuple[str, ...], list[_Tensor]] = {}
+    for name, tensor in tensors.items():
+      _check_shape(name, stored[name].get_shape(), tensor.linear_shape)
+      parts.setdefault(tensor.path, []).append(tensor)
+    shapes = traverse_util.flatten_dict(transformer.param_shapes(config))
+    for path, leaf in shapes.items():
+
+      def read(index, mine=parts[path]):
+        if mine[0].layer is None:
+          return _from_linear(mine[0], stored[mine[0].name], index, dtype)
+        return np.stack(
+          [
+            _from_linear(tensor, stored[tensor.name], index[1:], dtype)
+            for tensor in mine[index[0]]
+          ]
+        )
+
+      flat[path] = sharding.make_array(leaf.shape, targets.get(path), read)
+    if config.tied and _OUTPUT in files:
+      _check_tied(stored[_OUTPUT], stored[_TOP_NAMES['embedding']])
   return config, traverse_util.unflatten_dict(flat)
 
 
-def _hf_name(path: tuple[str, ...]) -> str:
-  if len(path) == 1:
-    return _TOP_NAMES[path[0]]
-  _, layer, name = path
-  return f'model.layers.{layer}.{_BLOCK_NAMES[name]}.weight'
+def _tensors(config: model_config.ModelConfig) -> list[_Tensor]:
+  """Every tensor of a file, the layers one after the other."""
+  shapes = transformer.param_shapes(config)
+  stack = shapes.pop('layers')
+  found = [
+    _Tensor(_TOP_NAMES[name], (name,), None, leaf.shape, 0)
+    for name, leaf in shapes.items()
+  ]
+  for layer in range(config.num_layers):
+    for name, leaf in stack.items():
+      shape = leaf.shape[1:]
+      num_in = 0 if len(shape) == 1 else len(shape) - 1 if name == 'out' else 1
+      full = f'model.layers.{layer}.{_BLOCK_NAMES[name]}.weight'
+      found.append(_Tensor(full, ('layers', name), layer, shape, num_in))
+  return found
 
 
-def _linear_shape(
-  path: tuple[str, ...], shape: tuple[int, ...]
-) -> tuple[int, ...]:
-  """Shape of a tensor of ours as torch's Linear stores it: [out, in]."""
-  if len(shape) == 1 or path[0] != 'layers':
-    return tuple(shape)
-  if path[-1] == 'out':
-    return (shape[-1], math.prod(shape[:-1]))
-  return (math.prod(shape[1:]), shape[0])
-
-
-def _to_linear(
-  path: tuple[str, ...], array: jax.Array, dtype: np.dtype
+def _from_linear(
+  tensor: _Tensor, stored: Any, index: tuple[slice, ...], dtype: np.dtype
 ) -> np.ndarray:
-  tensor = np.asarray(jax.device_get(array)).astype(dtype)
-  if tensor.ndim > 1 and path[0] == 'layers':
-    tensor = tensor.reshape(_linear_shape(path, tensor.shape)[::-1]).T
-  return np.ascontiguousarray(tensor)
+  """Reads a part of a tensor: `index` is one into our shape."""
+  if not tensor.num_in:
+    return stored[index].astype(dtype)
+  groups = []
+  for axes in (slice(tensor.num_in), slice(tensor.num_in, None)):
+    sizes, slices = tensor.shape[axes], index[axes]
+    # Only the group's first axis is cut in the file.
+    start, stop, _ = slices[0].indices(sizes[0])
+    inner = math.prod(sizes[1:])
+    shape = (stop - start, *sizes[1:])
+    whole = (slice(None), *slices[1:])
+    groups.append((slice(start * inner, stop * inner), shape, whole))
+  (columns, in_shape, in_rest), (rows, out_shape, out_rest) = groups
+  array = stored[rows, columns].T.reshape(in_shape + out_shape)
+  return np.ascontiguousarray(array[in_rest + out_rest]).astype(dtype)
+
+
+def _to_linear(tensor: _Tensor, array: Any, dtype: np.dtype) -> np.ndarray:
+  if tensor.layer is not None:
+    array = array[tensor.layer]
+  array = np.asarray(jax.device_get(array)).astype(dtype)
+  if tensor.num_in:
+    array = array.reshape(tensor.linear_shape[::-1]).T
+  return np.ascontiguousarray(array)
 
 
 def _check_names(found: set[str], expected: set[str]) -> None:
@@ -196,9 +259,23 @@ def _check_names(found: set[str], expected: set[str]) -> None:
     raise ValueError(f'missing tensors {missing}, unknown tensors {unknown}')
 
 
-def _check_shape(name: str, found: tuple, expected: tuple) -> None:
+def _check_shape(name: str, found: Any, expected: tuple) -> None:
   if tuple(found) != tuple(expected):
     raise ValueError(f'{name} has shape {tuple(found)}, not {tuple(expected)}')
+
+
+def _check_tied(output: Any, embedding: Any) -> None:
+  shape = output.get_shape()
+  rows = shape[0]
+  # The library refuses to slice beyond the end.
+  chunks = [slice(i, min(i + _ROWS, rows)) for i in range(0, rows, _ROWS)]
+  same = shape == embedding.get_shape() and all(
+    np.array_equal(output[chunk], embedding[chunk]) for chunk in chunks
+  )
+  if not same:
+    raise ValueError(
+      f'{_OUTPUT} differs from the embedding, but config.json ties them'
+    )
 
 
 def _weight_files(folder: pathlib.Path) -> dict[str, str]:
@@ -207,13 +284,3 @@ def _weight_files(folder: pathlib.Path) -> dict[str, str]:
     return json.loads((folder / _INDEX).read_text())['weight_map']
   with safetensors.safe_open(folder / _WEIGHTS, framework='np') as file:
     return dict.fromkeys(file.keys(), _WEIGHTS)
-
-
-def _tensors(
-  folder: pathlib.Path, files: dict[str, str], wanted: set[str]
-) -> Iterator[tuple[str, np.ndarray]]:
-  for file_name in sorted({files[name] for name in wanted}):
-    with safetensors.safe_open(folder / file_name, framework='np') as file:
-      for name in sorted(wanted):
-        if files[name] == file_name:
-          yield name, file.get_tensor(name)

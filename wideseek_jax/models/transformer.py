@@ -1,21 +1,25 @@
 """The policy: a Qwen3 decoder as Flax NNX, used as a pytree of parameters.
 
-`init_params` makes the NNX module and splits it once; from there on the
-package passes a nested dict of arrays and calls `apply`. Where keys and values
-live is not the model's business: `apply` is given an `attend` function, the
-whole-row one of `models.layers` in training and the paged one in the engine.
+NNX modules say what there is and what a block does; they are split once, and
+from there on the package passes a nested dict of arrays and calls `apply`. The
+parameters of all layers are one stack, [L, ...] each, that training scans;
+decoding unstacks them. Where keys and values live is not the model's business:
+`apply` is given an `attend` function, that of packed rows in training and the
+paged one in the engine.
 """
 
 import functools
 import math
+import zlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
+from flax import nnx, traverse_util
 
+from wideseek_jax import sharding
 from wideseek_jax.models import config as model_config
 from wideseek_jax.models import layers
 
@@ -23,30 +27,42 @@ Params = dict[str, Any]
 # constrain(array, logical axis names) -> array; see sharding.constrain.
 Constrain = Callable[[jax.Array, tuple[str | None, ...]], jax.Array]
 
-# draw(shape, standard deviation) -> normal numbers.
-Draw = Callable[[tuple[int, ...], float], jax.Array]
-
 RESIDUAL_AXES = ('batch', 'time', None)
+
+# What the backward pass finds of a block, beside the stream that entered it.
+REMAT: dict[str, Callable[[Callable], Callable]] = {
+  # All that it asks for: no second forward pass, the most memory.
+  'none': lambda block: block,
+  # The products with weights: norms, activations and attention, which cost
+  # memory but little work, are computed again.
+  'dots': functools.partial(
+    jax.checkpoint,
+    policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    prevent_cse=False,  # Inside of a scan there is nothing to prevent.
+  ),
+  # Nothing: the least memory, and a third more work.
+  'block': functools.partial(jax.checkpoint, prevent_cse=False),
+}
 
 
 def _weight(
-  draw: Draw,
   shape: tuple[int, ...],
   axes: tuple[str, ...],
   fan_in: int,
   gain: float = 1.0,
 ) -> nnx.Param:
-  return nnx.Param(draw(shape, gain / math.sqrt(fan_in)), logical_axes=axes)
+  std = gain / math.sqrt(fan_in)
+  return nnx.Param(jnp.zeros(shape), logical_axes=axes, std=std)
 
 
 def _scale(size: int, axis: str) -> nnx.Param:
-  return nnx.Param(jnp.ones(size), logical_axes=(axis,))
+  return nnx.Param(jnp.ones(size), logical_axes=(axis,), std=None)
 
 
 class Block(nnx.Module):
   """Attention and feed-forward, each behind a norm, added to the stream."""
 
-  def __init__(self, config: model_config.ModelConfig, draw: Draw):
+  def __init__(self, config: model_config.ModelConfig):
     c = config
     D, F, N, K, H = (
       c.embed_dim,
@@ -60,18 +76,16 @@ class Block(nnx.Module):
     gain = 1 / math.sqrt(2 * c.num_layers)
     self.config = config
     self.attn_norm = _scale(D, 'embed')
-    self.query = _weight(draw, (D, N, H), ('embed', 'heads', 'head_dim'), D)
-    self.key = _weight(draw, (D, K, H), ('embed', 'kv_heads', 'head_dim'), D)
-    self.value = _weight(draw, (D, K, H), ('embed', 'kv_heads', 'head_dim'), D)
+    self.query = _weight((D, N, H), ('embed', 'heads', 'head_dim'), D)
+    self.key = _weight((D, K, H), ('embed', 'kv_heads', 'head_dim'), D)
+    self.value = _weight((D, K, H), ('embed', 'kv_heads', 'head_dim'), D)
     self.query_norm = _scale(H, 'head_dim')
     self.key_norm = _scale(H, 'head_dim')
-    self.out = _weight(
-      draw, (N, H, D), ('heads', 'head_dim', 'embed'), N * H, gain
-    )
+    self.out = _weight((N, H, D), ('heads', 'head_dim', 'embed'), N * H, gain)
     self.mlp_norm = _scale(D, 'embed')
-    self.gate = _weight(draw, (D, F), ('embed', 'mlp'), D)
-    self.up = _weight(draw, (D, F), ('embed', 'mlp'), D)
-    self.down = _weight(draw, (F, D), ('mlp', 'embed'), F, gain)
+    self.gate = _weight((D, F), ('embed', 'mlp'), D)
+    self.up = _weight((D, F), ('embed', 'mlp'), D)
+    self.down = _weight((F, D), ('mlp', 'embed'), F, gain)
 
   def __call__(self, x_BTD, layer, sin, cos, attend, cache):
     eps = self.config.norm_eps
@@ -91,75 +105,112 @@ class Block(nnx.Module):
 
 
 class Transformer(nnx.Module):
-  """Embedding, blocks and final norm; `unembed` is the output layer."""
+  """What the policy is made of, `layers` standing for each of them."""
 
-  def __init__(self, config: model_config.ModelConfig, draw: Draw):
+  def __init__(self, config: model_config.ModelConfig):
     V, D = config.vocab_size, config.embed_dim
-    self.config = config
-    self.embedding = _weight(draw, (V, D), ('vocab', 'embed'), D)
-    self.layers = nnx.Dict(
-      {str(i): Block(config, draw) for i in range(config.num_layers)}
-    )
+    self.embedding = _weight((V, D), ('vocab', 'embed'), D)
+    self.layers = Block(config)
     self.final_norm = _scale(D, 'embed')
     if not config.tied:
-      self.unembedding = _weight(draw, (V, D), ('vocab', 'embed'), D)
-
-  def __call__(self, tokens_BT, positions_BT, attend, cache, constrain, remat):
-    c = self.config
-    sin, cos = layers.rotary_angles(positions_BT, c.head_dim, c.rope_theta)
-    x_BTD = constrain(self.embedding[...][tokens_BT], RESIDUAL_AXES)
-    for layer in range(c.num_layers):
-      block = self.layers[str(layer)]
-
-      def run(x_BTD, cache, block=block, layer=layer):
-        return block(x_BTD, layer, sin, cos, attend, cache)
-
-      x_BTD, cache = (jax.checkpoint(run) if remat else run)(x_BTD, cache)
-      x_BTD = constrain(x_BTD, RESIDUAL_AXES)
-    return layers.rms_norm(x_BTD, self.final_norm[...], c.norm_eps), cache
+      self.unembedding = _weight((V, D), ('vocab', 'embed'), D)
 
 
 @functools.lru_cache
-def _abstract(config: model_config.ModelConfig) -> tuple[nnx.GraphDef, Any]:
-  model = nnx.eval_shape(
-    lambda: Transformer(config, lambda shape, _: jnp.zeros(shape))
-  )
-  return nnx.split(model)
+def _abstract(
+  module: type[nnx.Module], config: model_config.ModelConfig
+) -> tuple[nnx.GraphDef, Any]:
+  return nnx.split(nnx.eval_shape(lambda: module(config)))
 
 
-def init_params(config: model_config.ModelConfig, key: jax.Array) -> Params:
-  """Draws fresh parameters.
+def _declared(
+  config: model_config.ModelConfig, what: Callable[[nnx.Param], Any]
+) -> Params:
+  """The parameters' tree with what their declarations say of each."""
+  state = _abstract(Transformer, config)[1]
+  return nnx.to_pure_dict(nnx.map_state(lambda _, param: what(param), state))
+
+
+def init_params(
+  config: model_config.ModelConfig, key: jax.Array, shardings: Any = None
+) -> Params:
+  """Draws fresh parameters, each device's share where it will lie.
+
+  Every entry of a first axis, a layer's matrix or the vector of a token, has a
+  generator of its own: a process draws what its devices hold and no more, and
+  equal keys give equal parameters on every mesh.
 
   Args:
     config: the model's shape.
     key: a JAX random key; not a traced one, the draw is the host's.
+    shardings: tree of shardings (`sharding.param_shardings`); the default
+      device if None.
 
   Returns:
-    Nested dict of float32 arrays: embedding [V, D], layers.{i}.{attn_norm,
-    query, key, value, query_norm, key_norm, out, mlp_norm, gate, up, down},
+    Nested dict of float32 arrays: embedding [V, D], layers.{attn_norm, query,
+    key, value, query_norm, key_norm, out, mlp_norm, gate, up, down} [L, ...],
     final_norm [D], and unembedding [V, D] if untied.
   """
-  # NumPy's generator: XLA takes seconds to compile a draw for every shape.
-  generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+  seed = np.asarray(jax.random.key_data(key)).tolist()
+  stds = traverse_util.flatten_dict(_declared(config, lambda p: p.std))
+  where = {} if shardings is None else traverse_util.flatten_dict(shardings)
 
-  def draw(shape: tuple[int, ...], std: float) -> jax.Array:
-    normal = generator.standard_normal(shape, np.float32)
-    return jnp.asarray(normal * np.float32(std))
+  def array(path: tuple[str, ...], shape: tuple[int, ...]) -> jax.Array:
+    std = stds[path]
+    name = zlib.crc32('.'.join(path).encode())
 
-  model = Transformer(config, draw)
-  return nnx.to_pure_dict(nnx.split(model)[1])
+    # NumPy's generator: XLA takes seconds to compile a draw for every shape.
+    def draw(index: tuple[slice, ...]) -> np.ndarray:
+      if std is None:
+        return np.ones(shape, np.float32)[index]
+      first, *rest = index
+      return np.float32(std) * np.stack(
+        [
+          np.random.default_rng([*seed, name, i]).standard_normal(
+            shape[1:], np.float32
+          )[tuple(rest)]
+          for i in range(*first.indices(shape[0]))
+        ]
+      )
+
+    return sharding.make_array(shape, where.get(path), draw)
+
+  shapes = traverse_util.flatten_dict(param_shapes(config))
+  return traverse_util.unflatten_dict(
+    {path: array(path, leaf.shape) for path, leaf in shapes.items()}
+  )
 
 
 def param_shapes(config: model_config.ModelConfig) -> Params:
   """The parameters' tree with a jax.ShapeDtypeStruct for every array."""
-  return nnx.to_pure_dict(_abstract(config)[1])
+  shapes = nnx.to_pure_dict(_abstract(Transformer, config)[1])
+  stack = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct((config.num_layers, *x.shape), x.dtype),
+    shapes['layers'],
+  )
+  return shapes | {'layers': stack}
 
 
 def logical_axes(config: model_config.ModelConfig) -> Params:
   """The parameters' tree with a tuple of logical axis names for every array."""
-  state = _abstract(config)[1]
-  axes = nnx.map_state(lambda _, p: p.get_metadata('logical_axes'), state)
-  return nnx.to_pure_dict(axes)
+  axes = _declared(config, lambda param: param.logical_axes)
+  stack = {name: ('layers', *mine) for name, mine in axes['layers'].items()}
+  return axes | {'layers': stack}
+
+
+def unstack(params: Params) -> Params:
+  """The parameters with a tuple of layers, as decoding wants them."""
+  stack = params['layers']
+  count = len(jax.tree.leaves(stack)[0])
+  each = tuple(jax.tree.map(lambda x: x[i], stack) for i in range(count))
+  return params | {'layers': each}
+
+
+def unstacked_axes(config: model_config.ModelConfig) -> Params:
+  """The tree of `unstack` with the logical axis names of every array."""
+  axes = logical_axes(config)
+  layer = {name: mine[1:] for name, mine in axes['layers'].items()}
+  return axes | {'layers': (layer,) * config.num_layers}
 
 
 def apply(
@@ -170,34 +221,72 @@ def apply(
   attend: layers.Attend,
   cache: Any = None,
   constrain: Constrain = lambda x, axes: x,
-  remat: bool = False,
+  remat: str = 'none',
+  dtype: jnp.dtype | None = None,
 ) -> tuple[jax.Array, Any]:
   """Reads tokens; returns what the output layer sees.
 
   Args:
     config: the model's shape.
-    params: as from `init_params`, in any float type: it sets the type of the
-      computation.
+    params: as from `init_params`, whose layers are scanned, so that the
+      program does not grow with them; or as from `unstack`, one layer's code
+      after the other's.
     tokens_BT: int32 token ids.
     positions_BT: int32 positions, from 0 in each sequence.
     attend: where keys and values live (`layers.Attend`).
     cache: handed to `attend` layer by layer, as it returns it.
     constrain: shards the residual stream (`sharding.constrain` with its mesh
       and table filled in).
-    remat: recompute each block in the backward pass instead of storing it.
+    remat: one of REMAT, what the backward pass computes again.
+    dtype: of the computation, the parameters' if None. They are cast where
+      they are used, so their gradients are summed in their own type.
 
   Returns:
     (hidden_BTD after the final norm, cache).
+
+  Raises:
+    ValueError: there is no such remat.
   """
-  model = nnx.merge(_abstract(config)[0], params)
-  return model(tokens_BT, positions_BT, attend, cache, constrain, remat)
+  if remat not in REMAT:
+    raise ValueError(f'no remat {remat!r}; there are {tuple(REMAT)}')
+  graph, _ = _abstract(Block, config)
+  sin, cos = layers.rotary_angles(
+    positions_BT, config.head_dim, config.rope_theta
+  )
+
+  @REMAT[remat]
+  def run(stream, layer, weights):
+    x_BTD, cache = stream
+    weights = jax.tree.map(lambda w: w.astype(x_BTD.dtype), weights)
+    block = nnx.merge(graph, weights)
+    x_BTD, cache = block(x_BTD, layer, sin, cos, attend, cache)
+    return constrain(x_BTD, RESIDUAL_AXES), cache
+
+  x_BTD = params['embedding'][tokens_BT]
+  x_BTD = constrain(x_BTD.astype(dtype or x_BTD.dtype), RESIDUAL_AXES)
+  stream = (x_BTD, cache)
+  if isinstance(params['layers'], tuple):
+    for layer, weights in enumerate(params['layers']):
+      stream = run(stream, layer, weights)
+  else:
+    stream, _ = jax.lax.scan(
+      lambda stream, inputs: (run(stream, *inputs), None),
+      stream,
+      (jnp.arange(config.num_layers), params['layers']),
+    )
+  x_BTD, cache = stream
+  final_norm = params['final_norm'].astype(x_BTD.dtype)
+  return layers.rms_norm(x_BTD, final_norm, config.norm_eps), cache
 
 
 def unembed(
   config: model_config.ModelConfig, params: Params, hidden: jax.Array
 ) -> jax.Array:
-  """Logits, float32 [..., V], of hidden states [..., D]."""
+  """Logits, float32 [..., V], of hidden states [..., D], in their type."""
   table_VD = params['embedding' if config.tied else 'unembedding']
   return jnp.einsum(
-    '...D,VD->...V', hidden, table_VD, preferred_element_type=jnp.float32
+    '...D,VD->...V',
+    hidden,
+    table_VD.astype(hidden.dtype),
+    preferred_element_type=jnp.float32,
   )

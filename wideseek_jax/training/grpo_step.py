@@ -36,7 +36,7 @@ def make_grpo_step(
   logprob_chunk: int = 128,
   attention_block: int = 64,
   compute_dtype: Any = jnp.float32,
-  remat: bool = False,
+  remat: str = 'none',
 ) -> Callable[..., tuple[train_state.TrainState, Metrics]]:
   """Builds step(state, batch, ref_params=None) -> (state, metrics).
 

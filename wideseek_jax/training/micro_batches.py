@@ -59,7 +59,7 @@ def make_scorer(
   temperature: float = 1.0,
   entropy_grad: bool = False,
   compute_dtype: Any = jnp.float32,
-  remat: bool = False,
+  remat: str = 'none',
 ) -> Scorer:
   """A function from parameters and packed rows to scores of their targets.
 
@@ -70,16 +70,15 @@ def make_scorer(
     attention_block: block of `packed_attention.packed_attend`.
     temperature: see `logprobs.token_logprobs`.
     entropy_grad: see `logprobs.token_logprobs`.
-    compute_dtype: parameters are cast to it; gradients come back in theirs.
-    remat: recompute blocks in the backward pass: less memory, a third more
-      work.
+    compute_dtype: parameters are cast to it where they are used; gradients
+      come back, and are summed, in theirs.
+    remat: what the backward pass computes again, see `transformer.REMAT`.
   """
   constrain = functools.partial(
     sharding.constrain, mesh=mesh, table=sharding.TRAIN_TABLE
   )
 
   def score(params, micro_batch):
-    params = jax.tree.map(lambda p: p.astype(compute_dtype), params)
     hidden_BTD, _ = transformer.apply(
       config,
       params,
@@ -90,6 +89,7 @@ def make_scorer(
       ),
       constrain=constrain,
       remat=remat,
+      dtype=compute_dtype,
     )
     return logprobs.token_logprobs(
       hidden_BTD,

@@ -26,7 +26,7 @@ def make_sft_step(
   logprob_chunk: int = 128,
   attention_block: int = 64,
   compute_dtype: Any = jnp.float32,
-  remat: bool = False,
+  remat: str = 'none',
 ) -> Callable[
   [train_state.TrainState, batching.Batch],
   tuple[train_state.TrainState, Metrics],

@@ -115,8 +115,15 @@ def make_optimizer(
       b2=b2,
       eps=eps,
       weight_decay=weight_decay,
-      mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
+      mask=_decays,
     ),
+  )
+
+
+def _decays(params: Any) -> Any:
+  """Whether a parameter is a matrix: the layers' norms are [L, D] as well."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, _: not path[-1].key.endswith('norm'), params
   )
 
 
