@@ -35,7 +35,7 @@ QWEN3 = {  # width, mlp, layers, query heads
 
 _TOPOLOGY = flags.DEFINE_string('topology', 'v5e:2x2', 'Chips and their grid.')
 _MODEL = flags.DEFINE_enum('model', '4b', list(QWEN3), 'Which Qwen3.')
-_MESH = flags.DEFINE_list('mesh', ['1', '1', '-1'], 'data, fsdp, tensor.')
+_MESH = flags.DEFINE_list('mesh', ['tensor=-1'], 'Sizes of its axes.')
 _ROWS = flags.DEFINE_integer('num_rows', 64, 'Rows that sample.')
 _PAGE = flags.DEFINE_integer('page_size', 64, 'Tokens a page.')
 _CONTEXT = flags.DEFINE_integer('max_context', 32768, 'Tokens a row.')
@@ -49,7 +49,9 @@ def main() -> None:
     151_936, width, mlp, layers, heads, 8, 128, tied=_MODEL.value != '8b'
   )
   chips = topologies.get_topology_desc(_TOPOLOGY.value, 'tpu').devices
-  mesh = sharding.make_mesh(tuple(map(int, _MESH.value)), chips)
+  sizes = dict(axis.split('=') for axis in _MESH.value)
+  sizes = {axis: int(size) for axis, size in sizes.items()}
+  mesh = sharding.make_mesh(chips, **sizes)
   how = kernels.choose('auto', 'tpu', config.head_dim, _PAGE.value)
   sizes = {'dtype': jnp.bfloat16, 'max_context': _CONTEXT.value}
   sizes |= {'prefill_len': 512, 'prefill_rows': 8}

@@ -67,7 +67,7 @@ def _fit(config, name, make_batch, shape, params, mesh):
 def main() -> None:
   config = experiment_flags.config()
   # Has no effect on other back ends; must come before the first array.
-  jax.config.update('jax_num_cpu_devices', math.prod(config.mesh))
+  jax.config.update('jax_num_cpu_devices', math.prod(config.mesh.values()))
   workdir = pathlib.Path(_WORKDIR.value)
   workdir.mkdir(parents=True, exist_ok=True)
   rollout, wide = dict(config.rollout), dict(config.wide)

@@ -11,27 +11,36 @@ P = jax.sharding.PartitionSpec
 
 
 def test_mesh_has_its_axes():
-  mesh = sharding.make_mesh((1, 2, 4))
-  assert dict(mesh.shape) == {'data': 1, 'fsdp': 2, 'tensor': 4}
+  mesh = sharding.make_mesh(fsdp=2, tensor=4)
+  assert dict(mesh.shape) == {'data': 1, 'fsdp': 2, 'context': 1, 'tensor': 4}
 
 
 def test_one_axis_takes_the_rest():
-  assert sharding.make_mesh((2, -1, 1)).shape['fsdp'] == 4
+  assert sharding.make_mesh(data=2, fsdp=-1).shape['fsdp'] == 4
 
 
-@pytest.mark.parametrize('shape', [(1, 1, 3), (-1, 1, 3), (-1, -1, 2), (8, 1)])
-def test_a_mesh_that_does_not_fit_is_refused(shape):
-  with pytest.raises(ValueError, match='mesh shape'):
-    sharding.make_mesh(shape)
+@pytest.mark.parametrize(
+  'sizes',
+  [
+    {'tensor': 3},
+    {'data': -1, 'tensor': 3},
+    {'data': -1, 'fsdp': -1, 'tensor': 2},
+    {},
+  ],
+)
+def test_a_mesh_that_does_not_fit_is_refused(sizes):
+  with pytest.raises(ValueError, match='does not fit 8 devices'):
+    sharding.make_mesh(**sizes)
 
 
 @pytest.mark.parametrize(
   ('shape', 'axes', 'expected'),
   [
-    ((8, 4), ('embed', 'mlp'), P('fsdp', 'tensor')),
+    ((8, 4), ('embed', 'mlp'), P(('fsdp', 'context'), 'tensor')),
     # 3 heads do not divide by 4: replicated, and trailing Nones are dropped.
-    ((8, 3, 2), ('embed', 'heads', 'head_dim'), P('fsdp')),
-    ((6, 4), ('batch', 'time'), P(('data', 'fsdp'))),
+    ((8, 3, 2), ('embed', 'heads', 'head_dim'), P(('fsdp', 'context'))),
+    ((6, 4), ('batch', 'time'), P(('data', 'fsdp'), 'context')),
+    ((6, 5), ('part', 'time'), P(('data', 'fsdp', 'context'))),
     ((4, 4), (None, 'vocab'), P(None, 'tensor')),
     # 'mlp' and 'heads' want the same mesh axis: the first gets it.
     ((4, 4), ('mlp', 'heads'), P('tensor')),
@@ -39,13 +48,13 @@ def test_a_mesh_that_does_not_fit_is_refused(shape):
   ],
 )
 def test_specs_by_hand(shape, axes, expected):
-  mesh = sharding.make_mesh((1, 2, 4))
+  mesh = sharding.make_mesh(fsdp=2, tensor=4)
   table = sharding.TRAIN_TABLE
   assert sharding.partition_spec(mesh, shape, axes, table) == expected
 
 
 def test_unknown_names_and_ranks_are_refused():
-  mesh = sharding.make_mesh((1, 2, 4))
+  mesh = sharding.make_mesh(fsdp=2, tensor=4)
   with pytest.raises(KeyError, match='widht'):
     sharding.partition_spec(mesh, (4,), ('widht',), sharding.TRAIN_TABLE)
   with pytest.raises(ValueError, match='differ'):
@@ -58,7 +67,7 @@ def test_decoding_gathers_no_weight():
 
 
 def test_constrain_shards_inside_jit():
-  mesh = sharding.make_mesh((2, 2, 2))
+  mesh = sharding.make_mesh(data=2, fsdp=2, tensor=2)
   constrain = functools.partial(
     sharding.constrain, mesh=mesh, table=sharding.TRAIN_TABLE
   )

@@ -68,11 +68,11 @@ def build_mesh(config: Config) -> jax.sharding.Mesh:
 
   A size of -1 takes all devices that are left.
   """
-  shape = tuple(config.mesh)
+  sizes = config.mesh.values()
   devices = jax.devices()
-  if -1 not in shape:
-    devices = devices[: math.prod(shape)]
-  return sharding.make_mesh(shape, devices)
+  if -1 not in sizes:
+    devices = devices[: math.prod(sizes)]
+  return sharding.make_mesh(devices, **config.mesh)
 
 
 def build_policy(config: Config) -> tuple[Policy, tokenizer_lib.Tokenizer]:

@@ -29,7 +29,10 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
   config.seed = 0
   # A Hugging Face folder, or 'packaged:NAME' for one that is shipped.
   config.policy = 'packaged:tiny'
-  config.mesh = (1, 1, 1)  # data, fsdp, tensor
+  # Arguments of sharding.make_mesh; one size may be -1: all other devices.
+  config.mesh = ml_collections.ConfigDict(
+    {'data': 1, 'fsdp': 1, 'context': 1, 'tensor': 1}
+  )
 
   config.data = ml_collections.ConfigDict(
     {

@@ -1,9 +1,11 @@
 """Which array axis lives on which mesh axis.
 
 Every parameter and activation names its axes logically ('embed', 'heads' …);
-one table a use maps those names to the axes of the mesh, ('data', 'fsdp',
-'tensor'). Arrays and trees of names come in, shardings leave. On one device
-the same code runs with a mesh of size one, so nothing is skipped on a laptop.
+one table a use maps those names to the axes of the mesh: 'data' deals out rows,
+'fsdp' rows and weights, 'context' the time of a row (and weights), 'tensor' the
+heads and the width of a layer. Arrays and trees of names come in, shardings
+leave. On one device the same code runs with a mesh of size one, so nothing is
+skipped on a laptop.
 """
 
 import math
@@ -14,16 +16,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-MESH_AXES = ('data', 'fsdp', 'tensor')
+# Neighbours in the last axis are nearest: 'tensor' talks in every layer.
+MESH_AXES = ('data', 'fsdp', 'context', 'tensor')
 
 # Logical axis -> mesh axis, several mesh axes, or None (replicated).
 Table = Mapping[str, str | tuple[str, ...] | None]
 
 TRAIN_TABLE: Table = {
   'batch': ('data', 'fsdp'),
-  'time': None,
+  'time': 'context',
+  # Rows cut where 'time' is: what needs no neighbour sees shorter rows.
+  'part': ('data', 'fsdp', 'context'),
   'vocab': 'tensor',
-  'embed': 'fsdp',
+  'embed': ('fsdp', 'context'),
   'mlp': 'tensor',
   'heads': 'tensor',
   'kv_heads': 'tensor',
@@ -31,10 +36,11 @@ TRAIN_TABLE: Table = {
   'layers': None,
 }
 
-# Decoding reads every weight at every step: none is gathered over 'fsdp'.
+# Decoding reads every weight at every step, and none is gathered; nor has a row
+# more than a token of time: all axes but 'tensor' deal out rows.
 DECODE_TABLE: Table = {
-  'batch': ('data', 'fsdp'),
-  'samples': ('data', 'fsdp', 'tensor'),
+  'batch': ('data', 'fsdp', 'context'),
+  'samples': ('data', 'fsdp', 'context', 'tensor'),
   'time': None,
   'vocab': 'tensor',
   'embed': None,
@@ -43,32 +49,40 @@ DECODE_TABLE: Table = {
   'kv_heads': 'tensor',
   'head_dim': None,
   # Every data shard has pages of its own, for its own rows.
-  'pages': ('data', 'fsdp'),
+  'pages': ('data', 'fsdp', 'context'),
   'page': None,
 }
 
 
 def make_mesh(
-  shape: tuple[int, int, int], devices: Sequence[jax.Device] | None = None
+  devices: Sequence[jax.Device] | None = None,
+  *,
+  data: int = 1,
+  fsdp: int = 1,
+  context: int = 1,
+  tensor: int = 1,
 ) -> jax.sharding.Mesh:
-  """A mesh of axes ('data', 'fsdp', 'tensor').
+  """A mesh of the axes MESH_AXES.
 
   Args:
-    shape: sizes of the three axes; one of them may be -1, "the rest".
-    devices: the devices in order; all that the job has if None.
+    devices: in order; all that the job has if None.
+    data: size of the axis; of all four one may be -1, "the rest".
+    fsdp: see above.
+    context: see above.
+    tensor: see above.
 
   Raises:
     ValueError: the sizes do not multiply to the number of devices.
   """
-  if len(shape) != len(MESH_AXES):
-    raise ValueError(f'mesh shape {shape} has no size for each of {MESH_AXES}')
   devices = jax.devices() if devices is None else devices
-  sizes = list(shape)
+  asked = (data, fsdp, context, tensor)
+  sizes = list(asked)
   if sizes.count(-1) == 1:
     known = math.prod(size for size in sizes if size != -1)
     sizes[sizes.index(-1)] = len(devices) // known
   if min(sizes) < 1 or math.prod(sizes) != len(devices):
-    raise ValueError(f'mesh shape {shape} does not fit {len(devices)} devices')
+    named = dict(zip(MESH_AXES, asked, strict=True))
+    raise ValueError(f'mesh {named} does not fit {len(devices)} devices')
   grid = np.asarray(devices, dtype=object).reshape(sizes)
   # The plain constructor keeps automatic axes; jax.make_mesh changed its
   # default to explicit ones.
@@ -158,6 +172,27 @@ def param_shardings(
     shapes_tree,
     axes_tree,
   )
+
+
+def head_layout(
+  mesh: jax.sharding.Mesh, num_heads: int, num_kv_heads: int, table: Table
+) -> tuple[Table, int]:
+  """How the heads of attention lie on the mesh.
+
+  Returns:
+    (table, copies): the axes to use inside of attention, and how often each kv
+    head is kept. Every device gets an equal share of the query heads and the
+    kv heads they read. Fewer kv heads than devices are kept several times, so
+    that a device holds only the one it reads; where heads cannot be dealt out
+    evenly, every device has all of them.
+  """
+  across = ways(mesh, 'heads', table)
+  if num_heads % across == 0:
+    if num_kv_heads % across == 0:
+      return table, 1
+    if across % num_kv_heads == 0:
+      return table, across // num_kv_heads
+  return {**table, 'heads': None, 'kv_heads': None}, 1
 
 
 def make_array(

@@ -14,7 +14,7 @@ def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.seed = 0
   # One simulated device a core: XLA runs small operations on one thread.
-  config.mesh = (2, 1, 1)
+  config.mesh.data = 2
   # Arguments of models.config.ModelConfig.
   config.model = ml_collections.ConfigDict(
     {

@@ -36,7 +36,7 @@ def test_qwen3_4b_on_four_chips(topology, gib, sequences, monkeypatch):
   pytest.importorskip('libtpu', reason=reason)
   monkeypatch.setenv('TPU_SKIP_MDS_QUERY', '1')
   chips = topologies.get_topology_desc(topology, 'tpu')
-  mesh = sharding.make_mesh((1, 1, 4), chips.devices)
+  mesh = sharding.make_mesh(chips.devices, tensor=4)
   chip = int(gib * 2**30)
   plan = memory.plan(
     QWEN3_4B,

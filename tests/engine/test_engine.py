@@ -163,7 +163,7 @@ def test_the_engine_keeps_a_copy_of_the_params():
 
 @pytest.fixture(scope='module')
 def sharded_engine():
-  mesh = sharding.make_mesh((1, 1, 2), jax.devices()[:2])
+  mesh = sharding.make_mesh(jax.devices()[:2], tensor=2)
   return engine_lib.Engine(
     helpers.CONFIG, helpers.params(), mesh, **helpers.SIZES
   )

@@ -155,7 +155,7 @@ def test_the_real_kernel_is_the_reference(T):
   indirect=['how'],
 )
 def test_heads_lie_apart_on_a_mesh(how, tensor, copies):
-  mesh = sharding.make_mesh((1, 1, tensor), jax.devices()[:tensor])
+  mesh = sharding.make_mesh(jax.devices()[:tensor], tensor=tensor)
   assert attention.head_layout(mesh, CONFIG)[1] == copies
   before, new = random_call(1)
   expected, after = call(gathered.REFERENCE, before, TABLES, new)

@@ -22,7 +22,7 @@ QWEN3_4B = model_config.ModelConfig(
 
 def mesh(tensor=1, data=1):
   count = tensor * data
-  return sharding.make_mesh((data, 1, tensor), jax.devices()[:count])
+  return sharding.make_mesh(jax.devices()[:count], data=data, tensor=tensor)
 
 
 def small(budget, on=None, how=gathered.REFERENCE, **changes):

@@ -29,7 +29,8 @@ SIZES = helpers.SIZES | {'num_rows': 8, 'num_pages': 52, 'prefill_rows': 4}
 
 def make(shape, params=None, **changes):
   count = int(np.prod(shape))
-  mesh = sharding.make_mesh(shape, jax.devices()[:count])
+  sizes = dict(zip(('data', 'fsdp', 'tensor'), shape, strict=True))
+  mesh = sharding.make_mesh(jax.devices()[:count], **sizes)
   params = weights() if params is None else params
   return engine_lib.Engine(CONFIG, params, mesh, **(SIZES | changes))
 
@@ -113,7 +114,7 @@ def test_a_shard_has_its_own_pages():
 
 
 def test_training_shards_are_laid_out_for_decoding(expected):
-  mesh = sharding.make_mesh((2, 2, 2))
+  mesh = sharding.make_mesh(data=2, fsdp=2, tensor=2)
   layout = sharding.param_shardings(
     mesh,
     weights(),

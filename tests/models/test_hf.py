@@ -98,14 +98,14 @@ def test_bfloat16_storage_rounds_to_bfloat16(tmp_path, params):
 
 def test_loads_to_its_sharding(tmp_path, params):
   hf.save_pretrained(tmp_path, CONFIG, params, jnp.float32)
-  mesh = sharding.make_mesh((1, 2, 2), jax.devices()[:4])
+  mesh = sharding.make_mesh(jax.devices()[:4], fsdp=2, tensor=2)
   shardings = sharding.param_shardings(
     mesh, params, transformer.logical_axes(CONFIG), sharding.TRAIN_TABLE
   )
   _, loaded = hf.load_pretrained(tmp_path, shardings)
   jax.tree.map(np.testing.assert_array_equal, loaded, params)
   gate = loaded['layers']['gate']
-  spec = jax.sharding.PartitionSpec(None, 'fsdp', 'tensor')
+  spec = jax.sharding.PartitionSpec(None, ('fsdp', 'context'), 'tensor')
   assert gate.sharding.spec == spec
 
 

@@ -179,9 +179,10 @@ def test_low_precision_sums_gradients_in_the_masters_type(params):
   assert {x.dtype for x in jax.tree.leaves(gradient)} == {jnp.dtype('float32')}
 
 
-@pytest.mark.parametrize('shape', [(2, 1, 1), (1, 2, 2)])
-def test_sharded_equals_unsharded(params, shape):
-  mesh = sharding.make_mesh(shape, jax.devices()[: math.prod(shape)])
+@pytest.mark.parametrize('sizes', [{'data': 2}, {'fsdp': 2, 'tensor': 2}])
+def test_sharded_equals_unsharded(params, sizes):
+  count = math.prod(sizes.values())
+  mesh = sharding.make_mesh(jax.devices()[:count], **sizes)
   axes = transformer.logical_axes(CONFIG)
   table = sharding.TRAIN_TABLE
   shardings = sharding.param_shardings(mesh, params, axes, table)

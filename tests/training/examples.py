@@ -71,10 +71,16 @@ def random_groups(seed=0, tasks=2, size=2, longest=14):
   return groups, advantages
 
 
-def mesh(*shape):
-  """A mesh over the first devices; (1, 1, 1) by default."""
-  shape = shape or (1, 1, 1)
-  return sharding.make_mesh(shape, jax.devices()[: int(np.prod(shape))])
+def mesh(data=1, fsdp=1, tensor=1, context=1):
+  """A mesh over the first devices."""
+  count = data * fsdp * tensor * context
+  return sharding.make_mesh(
+    jax.devices()[:count],
+    data=data,
+    fsdp=fsdp,
+    context=context,
+    tensor=tensor,
+  )
 
 
 def params():

@@ -118,7 +118,7 @@ def test_demonstrations_are_what_the_agents_make(tokenizer, world):
 
 def test_fit_learns_and_goes_on_where_it_was(tokenizer):
   config, params = testing.small_model(vocab_size=tokenizer.vocab_size)
-  mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
+  mesh = sharding.make_mesh(jax.devices()[:1])
   optimizer = train_state.make_optimizer(learning_rate=1e-2)
   update = sft_step.make_sft_step(config, optimizer, mesh)
 

@@ -84,23 +84,10 @@ class Attention:
 def head_layout(
   mesh: jax.sharding.Mesh, config: model_config.ModelConfig
 ) -> tuple[sharding.Table, int]:
-  """How the heads of attention lie on the mesh.
-
-  Returns:
-    (table, copies): the axes to use inside of attention, and how often each kv
-    head is kept. Every device gets an equal share of the query heads and the
-    kv heads they read. Fewer kv heads than devices are kept several times, so
-    that a device holds only the one it reads; where heads cannot be dealt out
-    evenly, every device has all of them.
-  """
-  table = sharding.DECODE_TABLE
-  ways = sharding.ways(mesh, 'heads', table)
-  if config.num_heads % ways == 0:
-    if config.num_kv_heads % ways == 0:
-      return table, 1
-    if ways % config.num_kv_heads == 0:
-      return table, ways // config.num_kv_heads
-  return {**table, 'heads': None, 'kv_heads': None}, 1
+  """`sharding.head_layout` of a model that decodes."""
+  return sharding.head_layout(
+    mesh, config.num_heads, config.num_kv_heads, sharding.DECODE_TABLE
+  )
 
 
 def page_shapes(

@@ -124,7 +124,7 @@ class Engine:
       raise ValueError(
         f'prefill_len={prefill_len} is no multiple of page_size={page_size}'
       )
-    mesh = mesh or sharding.make_mesh((1, 1, 1), jax.local_devices()[:1])
+    mesh = mesh or sharding.make_mesh(jax.local_devices()[:1])
     num_shards = sharding.ways(mesh, 'batch', sharding.DECODE_TABLE)
     prefill_rows += -prefill_rows % num_shards
     platform = mesh.devices.flat[0].platform

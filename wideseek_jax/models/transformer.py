@@ -201,8 +201,8 @@ def logical_axes(config: model_config.ModelConfig) -> Params:
 def unstack(params: Params) -> Params:
   """The parameters with a tuple of layers, as decoding wants them."""
   stack = params['layers']
-  count = len(jax.tree.leaves(stack)[0])
-  each = tuple(jax.tree.map(lambda x: x[i], stack) for i in range(count))
+  count = len(stack['attn_norm'])
+  each = tuple({k: x[i] for k, x in stack.items()} for i in range(count))
   return params | {'layers': each}
 
 
