@@ -135,7 +135,13 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
   # Arguments of training.batching.make_batch.
   # As many micro-batches as any step needs here: one compilation.
   config.batch = ml_collections.ConfigDict(
-    {'row_len': 1024, 'rows_per_micro_batch': 2, 'min_micro_batches': 128}
+    {
+      'row_len': 1024,
+      'rows_per_micro_batch': 2,
+      'min_micro_batches': 128,
+      # Agents that begin alike have one copy of it in a row.
+      'share_prefixes': True,
+    }
   )
   # Arguments of training.loop.LoopConfig.
   config.loop = ml_collections.ConfigDict(

@@ -2,7 +2,8 @@
 
 Each behaves like the real part, only smaller: a byte tokenizer, a random model
 of a few thousand parameters, tools over three pages, an engine that follows a
-script. The scripted engine itself is `agents.scripted.ScriptedEngine`.
+script, rollouts of random tokens with the lengths of real ones. The scripted
+engine itself is `agents.scripted.ScriptedEngine`.
 """
 
 import functools
@@ -116,3 +117,88 @@ def trajectory(
     answer='',
     failures=failures,
   )
+
+
+def wideseek_groups(
+  num_tasks: int = 1,
+  *,
+  seed: int = 0,
+  group_size: int = 8,
+  shrink: float = 1.0,
+  vocab_size: int = 256,
+  max_context: int = 32_000,
+) -> list[list[types.Rollout]]:
+  """Groups of rollouts shaped like those of WideSeek-R1, of random tokens.
+
+  A lead agent has 2–4 turns and 6–14 subagents, a subagent 2–10 turns, within
+  the limits of the released code (arXiv 2602.04634). Lengths are log-normal: a
+  lead's turn has 800 tokens on average and 300 are reported by each subagent, a
+  subagent's turn has 300 and its tools answer 1,200. Prompts are a system text
+  a role (1,100 and 900 tokens), the task's question (400) and a subagent's own
+  subtask (100): what agents of a role, a task and a rollout have in common.
+
+  Args:
+    num_tasks: groups.
+    seed: equal arguments give equal groups.
+    group_size: G.
+    shrink: all lengths are divided by it.
+    vocab_size: ids are below it.
+    max_context: no agent has more tokens than this divided by shrink.
+  """
+  rng = np.random.default_rng(seed)
+  systems = [_tokens(rng, vocab_size, size / shrink) for size in (1100, 900)]
+  limit = int(max_context / shrink)
+
+  def ragged(mean):
+    spread = rng.lognormal(-0.125, 0.5)  # mean 1
+    return _tokens(rng, vocab_size, mean / shrink * spread)
+
+  def agent(index, prompt, turn_mean, answer_means):
+    """One more turn than answers, unless the context ends before."""
+    pieces, masks = [prompt], [np.zeros(len(prompt), bool)]
+    room = limit - len(prompt)
+    for mean, sampled in [
+      (turn_mean, True),
+      *((m, s) for a in answer_means for m, s in ((a, 0), (turn_mean, 1))),
+    ]:
+      piece = ragged(mean)[:room]
+      room -= len(piece)
+      pieces.append(piece)
+      masks.append(np.full(len(piece), sampled, bool))
+    mask = np.concatenate(masks)
+    logprobs = np.where(mask, -rng.exponential(size=len(mask)), 0)
+    return types.Trajectory(
+      agent=index,
+      role='subagent' if index else 'lead',
+      subtask='',
+      parent_turn=0 if index else -1,
+      token_ids=np.concatenate(pieces),
+      sample_mask=mask,
+      behavior_logprobs=logprobs.astype(np.float32),
+      turns=(),
+      answer='',
+    )
+
+  def rollout(task, index, question):
+    fan_outs = int(rng.integers(1, 4))
+    created = rng.multinomial(rng.integers(6, 15), [1 / fan_outs] * fan_outs)
+    prompt = np.concatenate([systems[0], question])
+    agents = [agent(0, prompt, 800, 300 * created)]
+    for subagent in range(1, int(created.sum()) + 1):
+      prompt = np.concatenate([systems[1], question, ragged(100)])
+      answers = [1200] * int(rng.integers(1, 10))
+      agents.append(agent(subagent, prompt, 300, answers))
+    return types.Rollout(f'task {task}', index, tuple(agents))
+
+  groups = []
+  for task in range(num_tasks):
+    question = ragged(400)
+    groups.append([rollout(task, i, question) for i in range(group_size)])
+  return groups
+
+
+def _tokens(
+  rng: np.random.Generator, vocab_size: int, size: float
+) -> np.ndarray:
+  """Random ids, at least one."""
+  return rng.integers(0, vocab_size, max(1, round(size)), np.int32)

@@ -49,6 +49,7 @@ def test_pencil_row():
     'targets': cat([t[1:] for t in tokens]),
     'positions': [0, 1, 2, 3, 0, 1, 2, 0, 1],
     'segment_ids': [1, 1, 1, 1, 2, 2, 2, 3, 3],
+    'ends': [4, 4, 4, 4, 7, 7, 7, 9, 9],
     'weights': [1 / 12, 1 / 12, 0, 1 / 12, 0, 1 / 4, 1 / 4, 0, 1 / 4],
     'advantages': [1, 1, 0, 1, 0, -1, -1, 0, 1],
     'old_logprobs': cat([t.behavior_logprobs[1:] for t in (lead, other, sub)]),
@@ -57,18 +58,66 @@ def test_pencil_row():
   for name, expected in row.items():
     got = getattr(batch, name)[0, 0]
     np.testing.assert_allclose(got, expected, rtol=1e-6, err_msg=name)
-    kind = np.int32 if name in list(row)[:4] else np.float32
+    kind = np.int32 if name in list(row)[:5] else np.float32
     assert got.dtype == kind, name
   assert batching.batch_stats(batch) == batching.BatchStats(
     micro_batches=1,
     rows=1,
     segments=3,
     tokens=9,
+    unshared_tokens=9,
+    # The lead's turns end at its tokens 2 and 4, the others' at 3 and 2: each
+    # would be forwarded with all before it, 2 + 4 + 3 + 2.
+    turn_tokens=11,
     trained_tokens=6,
     fill=1.0,
+    forwarded_ratio=1.0,
+    turn_ratio=11 / 9,
     tasks=1,
     dropped_tasks=0,
   )
+
+
+def test_pencil_tree():
+  # Both read 5 6 7 and sample from the place of 8 on; the second's 8 could be
+  # anything, since it is asked for a trained token.
+  first = dataclasses.replace(
+    examples.trajectory([0, 0, 0, 0, 1, 1, 0, 1]),
+    token_ids=np.array([5, 6, 7, 8, 1, 2, 3, 4], np.int32),
+  )
+  second = dataclasses.replace(
+    examples.trajectory([0, 0, 0, 0, 1], agent=1),
+    token_ids=np.array([5, 6, 7, 8, 9], np.int32),
+  )
+  batch = batching.make_sft_batch([first, second], row_len=12)
+  row = {
+    'tokens': [5, 6, 7, 8, 1, 2, 3, 8],
+    'targets': [6, 7, 8, 1, 2, 3, 4, 9],
+    'positions': [0, 1, 2, 3, 4, 5, 6, 3],
+    'segment_ids': [1, 1, 1, 1, 1, 1, 1, 2],
+    'ends': [8, 8, 8, 7, 7, 7, 7, 8],
+    'weights': np.array([0, 0, 0, 1, 1, 0, 1, 1]) / 4,
+  }
+  for name, expected in row.items():
+    got = getattr(batch, name)[0, 0]
+    np.testing.assert_allclose(got[:8], expected, rtol=1e-6, err_msg=name)
+    assert not got[8:].any(), name
+  stats = batching.batch_stats(batch)
+  assert (stats.segments, stats.tokens, stats.unshared_tokens) == (2, 8, 11)
+  # Turns end at the places 4 and 6 of the first and 3 of the second.
+  assert stats.turn_tokens == 5 + 7 + 4
+  assert stats.forwarded_ratio == 8 / 11 and stats.turn_ratio == 2
+  batch = batching.make_sft_batch(
+    [first, second], row_len=12, share_prefixes=False
+  )
+  np.testing.assert_array_equal(batch.ends[0, 0], [7] * 7 + [11] * 4 + [0])
+  stats = batching.batch_stats(batch)
+  assert (stats.tokens, stats.unshared_tokens, stats.turn_tokens) == (
+    11,
+    11,
+    16,
+  )
+  assert stats.forwarded_ratio == 1
 
 
 def test_only_what_is_trained_counts():

@@ -2,8 +2,9 @@
 
 In: groups of rollouts with their advantages (or plain trajectories, for
 supervised training). Out: a `Batch` of NumPy arrays: every trained agent's
-trajectory is one segment of one row, every token carries its final weight, and
-rows are dealt into micro-batches. Weights are computed here, from what is
+trajectory is one segment of one row, a prompt that several of a row read stands
+in it once, every token carries its final weight, and rows are dealt into
+micro-batches. Weights are computed here, from what is
 really trained, before anything is packed; so packing, micro-batches and
 sharding cannot change the objective.
 """
@@ -27,11 +28,20 @@ class Batch:
   everything that concerns a sampled token (target, weight, advantage, log-prob)
   sits one place before it. What no trained token reads is not in the batch.
 
+  A row holds the agents' segments depth first in the tree of their prefixes:
+  a segment is what its agent does not share with the one before it. Shared
+  tokens are never asked for a trained one, so every trained target has one
+  place of its own, in its own agent's segment.
+
   Attributes:
     tokens: int32 [M, B, T], 0 in padding.
-    targets: int32 [M, B, T], the next token of the segment, 0 in padding.
-    positions: int32 [M, B, T], counted from 0 in every segment.
-    segment_ids: int32 [M, B, T], 1, 2 … within a row; 0 is padding.
+    targets: int32 [M, B, T], the next token, 0 in padding. Where agents part,
+      that of the first of them.
+    positions: int32 [M, B, T], tokens before this one in its agent's context.
+    segment_ids: int32 [M, B, T], the agents of a row as 1, 2 …; 0 is padding. A
+      shared token has the id of the first agent that reads it.
+    ends: int32 [M, B, T], up to where in the row a token is seen: place i sees
+      place j if j <= i < ends[j]. 0 in padding, which nothing sees.
     weights: float32 [M, B, T], what the target counts; 0 if not trained.
     advantages: float32 [M, B, T], of the rollout; 0 if not trained.
     old_logprobs: float32 [M, B, T], what ratios are taken to: of the target as
@@ -47,6 +57,7 @@ class Batch:
   targets: np.ndarray
   positions: np.ndarray
   segment_ids: np.ndarray
+  ends: np.ndarray
   weights: np.ndarray
   advantages: np.ndarray
   old_logprobs: np.ndarray
@@ -64,8 +75,13 @@ class BatchStats:
     rows: rows that hold anything.
     segments: trajectories in them.
     tokens: tokens forwarded that are not padding.
+    unshared_tokens: what they would be if no row shared a prefix.
+    turn_tokens: what they would be with a row for every turn that is trained,
+      each with its whole context (the layout of the released code).
     trained_tokens: tokens with a weight.
     fill: tokens / (T × all rows of the micro-batches that hold anything).
+    forwarded_ratio: tokens / unshared_tokens, at most 1.
+    turn_ratio: turn_tokens / tokens, how many times fewer tokens are forwarded.
     tasks: groups given.
     dropped_tasks: groups left out because all their advantages are 0.
   """
@@ -74,8 +90,12 @@ class BatchStats:
   rows: int
   segments: int
   tokens: int
+  unshared_tokens: int
+  turn_tokens: int
   trained_tokens: int
   fill: float
+  forwarded_ratio: float
+  turn_ratio: float
   tasks: int
   dropped_tasks: int
 
@@ -87,6 +107,7 @@ def make_batch(
   row_len: int,
   rows_per_micro_batch: int = 1,
   min_micro_batches: int = 1,
+  share_prefixes: bool = True,
   trained: Sequence[Sequence[Sequence[np.ndarray]]] | None = None,
 ) -> Batch:
   """Packs groups of rollouts for a policy-gradient step.
@@ -106,6 +127,9 @@ def make_batch(
     rows_per_micro_batch: B, a multiple of the devices that rows are dealt over.
     min_micro_batches: M is the next power of two of what is needed, but at
       least this: with enough of it every step has one shape.
+    share_prefixes: agents of a row that begin alike have one copy of what they
+      read before their first trained token. The result is the same, for fewer
+      tokens forwarded; never are more rows needed.
     trained: for each task, rollout and trajectory a bool [tokens]: which of the
       sampled tokens are trained; all of them if None.
 
@@ -141,6 +165,7 @@ def make_batch(
     row_len=row_len,
     rows_per_micro_batch=rows_per_micro_batch,
     min_micro_batches=min_micro_batches,
+    share_prefixes=share_prefixes,
     num_tasks=len(groups),
     num_dropped=num_dropped,
   )
@@ -152,6 +177,7 @@ def make_sft_batch(
   row_len: int,
   rows_per_micro_batch: int = 1,
   min_micro_batches: int = 1,
+  share_prefixes: bool = True,
   weights: Sequence[np.ndarray] | None = None,
 ) -> Batch:
   """Packs trajectories for supervised training on their sampled tokens.
@@ -161,6 +187,7 @@ def make_sft_batch(
     row_len: T. A longer trajectory is an error; nothing is ever cut.
     rows_per_micro_batch: B, as in `make_batch`.
     min_micro_batches: as in `make_batch`.
+    share_prefixes: as in `make_batch`.
     weights: for each trajectory float [tokens], used as they are; by default
       each sampled token has 1 / (sampled tokens of all trajectories).
 
@@ -190,6 +217,7 @@ def make_sft_batch(
     row_len=row_len,
     rows_per_micro_batch=rows_per_micro_batch,
     min_micro_batches=min_micro_batches,
+    share_prefixes=share_prefixes,
     num_tasks=len(trajectories),
     num_dropped=0,
   )
@@ -197,17 +225,30 @@ def make_sft_batch(
 
 def batch_stats(batch: Batch) -> BatchStats:
   """Counts what a batch holds (on the host, from NumPy arrays)."""
-  filled = np.asarray(batch.segment_ids) > 0
+  segment_ids = np.asarray(batch.segment_ids)
+  contexts = np.asarray(batch.positions, np.int64) + 1
+  trained = np.asarray(batch.weights) != 0
+  filled = segment_ids > 0
+  goes_on = np.zeros_like(filled)  # the next place is of the same segment
+  goes_on[..., :-1] = segment_ids[..., 1:] == segment_ids[..., :-1]
+  turn_goes_on = goes_on.copy()
+  turn_goes_on[..., :-1] &= trained[..., 1:]
   tokens = int(filled.sum())
+  unshared_tokens = int(contexts[filled & ~goes_on].sum())
+  turn_tokens = int(contexts[trained & ~turn_goes_on].sum())
   micro_batches = int(batch.num_micro_batches)
   places = micro_batches * filled.shape[1] * filled.shape[2]
   return BatchStats(
     micro_batches=micro_batches,
     rows=int(filled.any(-1).sum()),
-    segments=int(np.asarray(batch.segment_ids).max(-1).sum()),
+    segments=int(segment_ids.max(-1).sum()),
     tokens=tokens,
-    trained_tokens=int(np.count_nonzero(batch.weights)),
+    unshared_tokens=unshared_tokens,
+    turn_tokens=turn_tokens,
+    trained_tokens=int(trained.sum()),
     fill=tokens / max(places, 1),
+    forwarded_ratio=tokens / max(unshared_tokens, 1),
+    turn_ratio=turn_tokens / max(tokens, 1),
     tasks=int(batch.num_tasks),
     dropped_tasks=int(batch.num_dropped),
   )
@@ -275,7 +316,7 @@ def _batch(
   *,
   num_tasks: int,
   num_dropped: int,
-  **layout: int,
+  **layout: int | bool,
 ) -> Batch:
   arrays, num_micro_batches = packing.pack(segments, **layout)
   return Batch(

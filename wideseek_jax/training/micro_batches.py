@@ -84,9 +84,7 @@ def make_scorer(
       params,
       micro_batch.tokens,
       micro_batch.positions,
-      packed_attention.packed_attend(
-        micro_batch.segment_ids, micro_batch.positions, block=attention_block
-      ),
+      packed_attention.packed_attend(micro_batch.ends, block=attention_block),
       constrain=constrain,
       remat=remat,
       dtype=compute_dtype,

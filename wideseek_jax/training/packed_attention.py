@@ -1,11 +1,12 @@
 """Attention of packed rows in blocks, for training.
 
-In: queries, keys and values of whole rows and which segment each token belongs
-to. Out: what the reference, `models.layers.full_causal_attend`, gives, without
-its [T, T] scores: blocks of keys that no query of a block can see (later ones,
-and those before the block's first segment) are never computed, and the backward
+In: queries, keys and values of whole rows and up to where each token is seen:
+the one number that tells segments apart, and branches of a tree of segments.
+Out: what `models.layers.masked_attention` gives with that mask, without its
+[T, T] scores: blocks of keys that no query of a block can see (later ones,
+other segments, branches that have ended) are never computed, and the backward
 pass computes scores again instead of reading them (arXiv 2205.14135, here in
-plain jnp). Rows of 32k tokens need no more memory for it than rows of 512.
+plain jnp). Memory is linear in T.
 """
 
 import math
@@ -20,32 +21,24 @@ from wideseek_jax.models import layers
 _UNSEEN = -1e30
 
 
-def packed_attend(
-  segment_ids_BT: jax.Array, positions_BT: jax.Array, *, block: int
-) -> layers.Attend:
-  """Attention of rows in which segments lie one after the other.
+def packed_attend(ends_BT: jax.Array, *, block: int) -> layers.Attend:
+  """Attention of rows in which a query i sees the keys j <= i < ends[j].
 
   Args:
-    segment_ids_BT: int32, 0 is padding, which sees and is seen by nothing.
-    positions_BT: int32, counted from 0 in every segment.
+    ends_BT: int32, see `batching.Batch`. A segment that shares nothing has its
+      end for all its tokens; padding has 0 and sees and is seen by nothing.
     block: tokens of a block; cut to T.
 
   Returns:
     An attend function for `transformer.apply`; the cache passes through.
   """
-  B, T = segment_ids_BT.shape
+  B, T = ends_BT.shape
   block = min(block, T)
   padding = -T % block
-  segment_ids_BT = jnp.pad(segment_ids_BT, ((0, 0), (0, padding)))
-  index_T = jnp.arange(T + padding)
-  starts_BT = jnp.where(
-    segment_ids_BT > 0,
-    index_T[None, :] - jnp.pad(positions_BT, ((0, 0), (0, padding))),
-    index_T[None, :],
-  )
-  # The first block of keys that any row needs, for each block of queries.
-  first_C = starts_BT.reshape(B, -1, block).min(axis=(0, 2)) // block
-  segments_CBt = _to_blocks(segment_ids_BT, block)
+  ends_BCt = jnp.pad(ends_BT, ((0, 0), (0, padding))).reshape(B, -1, block)
+  # Up to where any row sees anything of each block of keys.
+  last_C = ends_BCt.max(axis=(0, 2))
+  ends_CBt = ends_BCt.swapaxes(0, 1)
 
   def attend(layer, q_BTNH, k_BTKH, v_BTKH, cache):
     del layer
@@ -55,17 +48,12 @@ def packed_attend(
     q_CBKrH = _to_heads(jnp.pad(q_BTNH, pad) / math.sqrt(H), K, block)
     k_CBKtH = _to_heads(jnp.pad(k_BTKH, pad), K, block)
     v_CBKtH = _to_heads(jnp.pad(v_BTKH, pad), K, block)
-    out_CBKrH = _attention(q_CBKrH, k_CBKtH, v_CBKtH, segments_CBt, first_C)
+    out_CBKrH = _attention(q_CBKrH, k_CBKtH, v_CBKtH, ends_CBt, last_C)
     out_CBKGtH = out_CBKrH.reshape(-1, B, K, N // K, block, H)
     out_BCtKGH = out_CBKGtH.transpose(1, 0, 4, 2, 3, 5)
     return out_BCtKGH.reshape(B, -1, N, H)[:, :T], cache
 
   return attend
-
-
-def _to_blocks(x_BT: jax.Array, block: int) -> jax.Array:
-  """[B, T] → [C, B, t]: C blocks of t tokens."""
-  return x_BT.reshape(x_BT.shape[0], -1, block).swapaxes(0, 1)
 
 
 def _to_heads(x_BTNH: jax.Array, K: int, block: int) -> jax.Array:
@@ -76,30 +64,42 @@ def _to_heads(x_BTNH: jax.Array, K: int, block: int) -> jax.Array:
   return x_CBKGtH.reshape(-1, B, K, N // K * block, H)
 
 
-def _seen(segments_CBt, query_block, key_block, shape_BKrs):
-  """bool [B, 1, G, t, s] and the 5-D shape of scores: who sees whom."""
+def _needed(last_C: jax.Array, query_block: jax.Array, block: int):
+  """The blocks of keys that some query of a block sees, [C], and their number.
+
+  They come in order, but need not be neighbours: a branch sees its trunk and
+  not the branches between them.
+  """
+  blocks_C = jnp.arange(len(last_C))
+  needed_C = (last_C > query_block * block) & (blocks_C <= query_block)
+  return jnp.nonzero(needed_C, size=len(last_C))[0], jnp.sum(needed_C)
+
+
+def _seen(ends_CBt, query_block, key_block, shape_BKrs):
+  """bool [B, 1, 1, t, s] and the 5-D shape of scores: who sees whom."""
   B, K, r, s = shape_BKrs
-  q_Bt, k_Bs = segments_CBt[query_block], segments_CBt[key_block]
-  same_Bts = (q_Bt[:, :, None] == k_Bs[:, None, :]) & (q_Bt[:, :, None] > 0)
-  offset = (query_block - key_block) * s
   index = jnp.arange(s)
-  causal_ts = index[:, None] + offset >= index[None, :]
-  mask_Bts = same_Bts & causal_ts[None]
+  q_t, k_s = query_block * s + index, key_block * s + index
+  open_Bts = q_t[None, :, None] < ends_CBt[key_block][:, None, :]
+  causal_ts = k_s[None, :] <= q_t[:, None]
+  mask_Bts = open_Bts & causal_ts[None]
   return mask_Bts[:, None, None], (B, K, r // s, s, s)
 
 
 @jax.custom_vjp
-def _attention(q_CBKrH, k_CBKtH, v_CBKtH, segments_CBt, first_C):
-  return _forward(q_CBKrH, k_CBKtH, v_CBKtH, segments_CBt, first_C)[0]
+def _attention(q_CBKrH, k_CBKtH, v_CBKtH, ends_CBt, last_C):
+  return _forward(q_CBKrH, k_CBKtH, v_CBKtH, ends_CBt, last_C)[0]
 
 
-def _forward(q_CBKrH, k_CBKtH, v_CBKtH, segments_CBt, first_C):
+def _forward(q_CBKrH, k_CBKtH, v_CBKtH, ends_CBt, last_C):
   """Softmax over one block of keys after the other, with a running top."""
 
   def query_block(inputs):
-    i, first, q_BKrH = inputs
+    i, q_BKrH = inputs
+    needed_C, count = _needed(last_C, i, ends_CBt.shape[-1])
 
-    def key_block(j, carry):
+    def key_block(n, carry):
+      j = needed_C[n]
       top_BKr, total_BKr, out_BKrH = carry
       scores = jnp.einsum(
         'BKrH,BKsH->BKrs',
@@ -107,7 +107,7 @@ def _forward(q_CBKrH, k_CBKtH, v_CBKtH, segments_CBt, first_C):
         k_CBKtH[j],
         preferred_element_type=jnp.float32,
       )
-      mask, shape = _seen(segments_CBt, i, j, scores.shape)
+      mask, shape = _seen(ends_CBt, i, j, scores.shape)
       masked = jnp.where(mask, scores.reshape(shape), _UNSEEN)
       masked = masked.reshape(scores.shape)
       new_top_BKr = jnp.maximum(top_BKr, masked.max(axis=-1))
@@ -127,8 +127,8 @@ def _forward(q_CBKrH, k_CBKtH, v_CBKtH, segments_CBt, first_C):
 
     zeros_BKr = jnp.zeros(q_BKrH.shape[:-1], jnp.float32)
     top_BKr, total_BKr, out_BKrH = jax.lax.fori_loop(
-      first,
-      i + 1,
+      0,
+      count,
       key_block,
       (zeros_BKr + _UNSEEN, zeros_BKr, jnp.zeros(q_BKrH.shape, jnp.float32)),
     )
@@ -142,15 +142,13 @@ def _forward(q_CBKrH, k_CBKtH, v_CBKtH, segments_CBt, first_C):
     return out_BKrH.astype(q_BKrH.dtype), log_total_BKr
 
   blocks = jnp.arange(len(q_CBKrH))
-  out_CBKrH, log_total_CBKr = jax.lax.map(
-    query_block, (blocks, first_C, q_CBKrH)
-  )
+  out_CBKrH, log_total_CBKr = jax.lax.map(query_block, (blocks, q_CBKrH))
   residuals = (
     q_CBKrH,
     k_CBKtH,
     v_CBKtH,
-    segments_CBt,
-    first_C,
+    ends_CBt,
+    last_C,
     out_CBKrH,
     log_total_CBKr,
   )
@@ -158,18 +156,18 @@ def _forward(q_CBKrH, k_CBKtH, v_CBKtH, segments_CBt, first_C):
 
 
 def _backward(residuals: tuple[Any, ...], d_out_CBKrH: jax.Array):
-  q_CBKrH, k_CBKtH, v_CBKtH, segments_CBt, first_C, out, log_total_CBKr = (
-    residuals
-  )
+  q_CBKrH, k_CBKtH, v_CBKtH, ends_CBt, last_C, out, log_total_CBKr = residuals
   # Σ_s weight · d_weight of every query, from what it put out.
   inner_CBKr = jnp.sum(
     d_out_CBKrH.astype(jnp.float32) * out.astype(jnp.float32), axis=-1
   )
 
   def query_block(carry, inputs):
-    i, first, q_BKrH, d_out_BKrH, log_total_BKr, inner_BKr = inputs
+    i, q_BKrH, d_out_BKrH, log_total_BKr, inner_BKr = inputs
+    needed_C, count = _needed(last_C, i, ends_CBt.shape[-1])
 
-    def key_block(j, carry):
+    def key_block(n, carry):
+      j = needed_C[n]
       d_q_BKrH, d_k_CBKtH, d_v_CBKtH = carry
       k_BKsH, v_BKsH = k_CBKtH[j], v_CBKtH[j]
       scores = jnp.einsum(
@@ -181,7 +179,7 @@ def _backward(residuals: tuple[Any, ...], d_out_CBKrH: jax.Array):
         v_BKsH,
         preferred_element_type=jnp.float32,
       )
-      mask, shape = _seen(segments_CBt, i, j, scores.shape)
+      mask, shape = _seen(ends_CBt, i, j, scores.shape)
       weights = jnp.exp(scores - log_total_BKr[..., None]).reshape(shape)
       weights = jnp.where(mask, weights, 0.0).reshape(scores.shape)
       d_scores = weights * (d_weights - inner_BKr[..., None])
@@ -208,7 +206,7 @@ def _backward(residuals: tuple[Any, ...], d_out_CBKrH: jax.Array):
     d_k_CBKtH, d_v_CBKtH = carry
     d_q_BKrH = jnp.zeros(q_BKrH.shape, jnp.float32)
     d_q_BKrH, d_k_CBKtH, d_v_CBKtH = jax.lax.fori_loop(
-      first, i + 1, key_block, (d_q_BKrH, d_k_CBKtH, d_v_CBKtH)
+      0, count, key_block, (d_q_BKrH, d_k_CBKtH, d_v_CBKtH)
     )
     return (d_k_CBKtH, d_v_CBKtH), d_q_BKrH.astype(q_BKrH.dtype)
 
@@ -219,7 +217,7 @@ def _backward(residuals: tuple[Any, ...], d_out_CBKrH: jax.Array):
       jnp.zeros(k_CBKtH.shape, jnp.float32),
       jnp.zeros(v_CBKtH.shape, jnp.float32),
     ),
-    (blocks, first_C, q_CBKrH, d_out_CBKrH, log_total_CBKr, inner_CBKr),
+    (blocks, q_CBKrH, d_out_CBKrH, log_total_CBKr, inner_CBKr),
   )
   return (
     d_q_CBKrH,
