@@ -15,7 +15,7 @@ import jax
 from absl import flags
 
 from experiments import flags as experiment_flags
-from wideseek_jax import build, run
+from wideseek_jax import build, run, sharding
 from wideseek_jax import tokenizer as tokenizer_lib
 from wideseek_jax.agents import expert as expert_lib
 from wideseek_jax.models import config as model_config
@@ -86,7 +86,15 @@ def main() -> None:
   tokenizer = tokenizer_lib.Tokenizer.load(workdir)
   shape = model_config.ModelConfig(**config.model)
   mesh = build.build_mesh(config)
-  params = transformer.init_params(shape, jax.random.key(config.seed))
+  shardings = sharding.param_shardings(
+    mesh,
+    transformer.param_shapes(shape),
+    transformer.logical_axes(shape),
+    sharding.TRAIN_TABLE,
+  )
+  params = transformer.init_params(
+    shape, jax.random.key(config.seed), shardings
+  )
 
   @functools.cache
   def demonstrations(flaws, seed):

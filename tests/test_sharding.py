@@ -77,3 +77,37 @@ def test_constrain_shards_inside_jit():
   np.testing.assert_array_equal(y, 2 * x)
   assert y.sharding.spec == P(('data', 'fsdp'), 'tensor')
   assert y.addressable_shards[0].data.shape == (2, 2)
+
+
+def test_an_array_is_made_of_its_parts():
+  mesh = sharding.make_mesh(data=2, fsdp=2, tensor=2)
+  whole, asked = np.arange(32.0, dtype=np.float32).reshape(8, 4), []
+
+  def read(index):
+    asked.append(whole[index].shape)
+    return whole[index]
+
+  target = sharding.named_sharding(
+    mesh, (8, 4), ('embed', 'mlp'), sharding.TRAIN_TABLE
+  )
+  made = sharding.make_array((8, 4), target, read)
+  np.testing.assert_array_equal(made, whole)
+  assert made.sharding == target
+  # Four quarters, each once though two devices hold it.
+  assert asked == [(4, 2)] * 4
+  np.testing.assert_array_equal(
+    sharding.make_array((8, 4), None, read), whole
+  )
+
+
+@pytest.mark.parametrize(
+  ('num_heads', 'num_kv_heads', 'kept', 'copies'),
+  [(8, 4, True, 1), (8, 2, True, 2), (4, 1, True, 4), (6, 2, False, 1)],
+)
+def test_heads_are_dealt_out_evenly(num_heads, num_kv_heads, kept, copies):
+  mesh = sharding.make_mesh(data=2, tensor=4)
+  table = sharding.TRAIN_TABLE
+  found = sharding.head_layout(mesh, num_heads, num_kv_heads, table)
+  assert found[1] == copies
+  heads = 'tensor' if kept else None
+  assert found[0]['heads'] == found[0]['kv_heads'] == heads

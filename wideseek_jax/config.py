@@ -113,7 +113,16 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
       'kl_coef': 0.0,
       'entropy_coef': 0.0,
       'log_ratio_clamp': 20.0,
+      # Rows are forwarded in chunks of logits and blocks of attention; the
+      # kernels of TPU and GPU choose their own blocks.
       'logprob_chunk': 128,
+      'attention': 'auto',
+      'attention_block': 64,
+      # 'bfloat16' on TPU and GPU; parameters, their gradients and the
+      # optimiser's moments stay float32.
+      'compute_dtype': 'float32',
+      # 'dots' and 'block' hold less and compute more (transformer.REMAT).
+      'remat': 'none',
     }
   )
   config.advantage_ddof = 1

@@ -109,6 +109,34 @@ def test_loads_to_its_sharding(tmp_path, params):
   assert gate.sharding.spec == spec
 
 
+def test_only_the_parts_of_the_devices_are_read(tmp_path, params, monkeypatch):
+  hf.save_pretrained(tmp_path, CONFIG, params, jnp.float32)
+  mesh = sharding.make_mesh(data=2, fsdp=2, tensor=2)
+  shardings = sharding.param_shardings(
+    mesh, params, transformer.logical_axes(CONFIG), sharding.TRAIN_TABLE
+  )
+  make_array, most = sharding.make_array, {}
+
+  def spy(shape, target, read):
+    def counted(index):
+      part = read(index)
+      most[shape] = max(most.get(shape, 0), part.size)
+      return part
+
+    return make_array(shape, target, counted)
+
+  monkeypatch.setattr(sharding, 'make_array', spy)
+  _, loaded = hf.load_pretrained(tmp_path, shardings)
+  jax.tree.map(np.testing.assert_array_equal, loaded, params)
+  # Of the matrices a quarter: fsdp × tensor; of every kind of array some.
+  assert len(most) == len({x.shape for x in jax.tree.leaves(params)})
+  for shape, size in most.items():
+    if len(shape) > 2 or shape == (12, 8):
+      assert size == np.prod(shape) // 4
+  for leaf in jax.tree.leaves(loaded):
+    assert leaf.addressable_shards[0].data.size <= most[leaf.shape]
+
+
 def test_missing_and_unknown_tensors_are_named(tmp_path, params):
   hf.save_pretrained(tmp_path, CONFIG, params, jnp.float32)
 

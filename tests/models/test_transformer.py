@@ -80,6 +80,34 @@ def test_the_key_decides_the_params(params):
   assert not np.array_equal(params['embedding'], other['embedding'])
 
 
+def test_params_are_drawn_where_they_will_lie(params):
+  mesh = sharding.make_mesh(data=2, fsdp=2, tensor=2)
+  shardings = sharding.param_shardings(
+    mesh, params, transformer.logical_axes(CONFIG), sharding.TRAIN_TABLE
+  )
+  drawn = transformer.init_params(CONFIG, jax.random.key(0), shardings)
+  jax.tree.map(np.testing.assert_array_equal, drawn, params)
+  for leaf in jax.tree.leaves(drawn):
+    # Matrices lie on fsdp × tensor, norms of the stream on fsdp.
+    parts = leaf.size // leaf.addressable_shards[0].data.size
+    assert parts == (4 if leaf.ndim > 2 or leaf.shape == (32, 16) else parts)
+    assert parts > 1 or leaf.shape == (1, 4)
+
+
+def test_no_two_matrices_are_alike(params):
+  drawn = {
+    x.ravel()[:4].tobytes()
+    for x in map(np.asarray, jax.tree.leaves(params))
+    if x.std() > 0
+  }
+  assert len(drawn) == 8
+  config = dataclasses.replace(CONFIG, num_layers=2)
+  gate = transformer.init_params(config, jax.random.key(0))['layers']['gate']
+  assert abs(np.corrcoef(gate[0].ravel(), gate[1].ravel())[0, 1]) < 0.2
+  # Standard deviation 1 / sqrt(16); 384 numbers.
+  np.testing.assert_allclose(gate[0].std(), 0.25, rtol=0.2)
+
+
 def test_a_token_changes_nothing_before_it(params):
   changed = TOKENS.at[0, 7].set((TOKENS[0, 7] + 1) % 32)
   before, after = logits_of(params, TOKENS), logits_of(params, changed)

@@ -279,6 +279,20 @@ def apply(
   return layers.rms_norm(x_BTD, final_norm, config.norm_eps), cache
 
 
+def gather_tables(params: Params, constrain: Constrain) -> Params:
+  """The parameters with whole vectors of tokens on every device, once.
+
+  Where a table is cut across its vectors, looking one up (and then laying the
+  stream out by rows) or a product with it would send far more.
+  """
+  tables = {
+    name: constrain(params[name], ('vocab', None))
+    for name in ('embedding', 'unembedding')
+    if name in params
+  }
+  return params | tables
+
+
 def unembed(
   config: model_config.ModelConfig, params: Params, hidden: jax.Array
 ) -> jax.Array:

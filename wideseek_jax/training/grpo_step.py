@@ -34,6 +34,7 @@ def make_grpo_step(
   max_ratio: float | None = None,
   temperature: float = 1.0,
   logprob_chunk: int = 128,
+  attention: str = 'auto',
   attention_block: int = 64,
   compute_dtype: Any = jnp.float32,
   remat: str = 'none',
@@ -57,7 +58,8 @@ def make_grpo_step(
       only the state's step changes, and 'skipped' is 1. None has no limit. A
       batch without any weight is skipped in any case.
     temperature: of the sampler.
-    logprob_chunk: see `micro_batches.make_scorer`, as are the next three.
+    logprob_chunk: see `micro_batches.make_scorer`, as are the next four.
+    attention: see above.
     attention_block: see above.
     compute_dtype: see above.
     remat: see above.
@@ -74,6 +76,7 @@ def make_grpo_step(
     config,
     mesh,
     logprob_chunk=logprob_chunk,
+    attention=attention,
     attention_block=attention_block,
     temperature=temperature,
     entropy_grad=entropy_coef != 0,
@@ -150,6 +153,7 @@ def make_score_step(
   *,
   temperature: float = 1.0,
   logprob_chunk: int = 128,
+  attention: str = 'auto',
   attention_block: int = 64,
   compute_dtype: Any = jnp.float32,
 ) -> Callable[[Any, batching.Batch], batching.Batch]:
@@ -165,6 +169,7 @@ def make_score_step(
     config,
     mesh,
     logprob_chunk=logprob_chunk,
+    attention=attention,
     attention_block=attention_block,
     temperature=temperature,
     compute_dtype=compute_dtype,

@@ -18,7 +18,8 @@ from wideseek_jax import sharding
 from wideseek_jax.models import config as model_config
 from wideseek_jax.models import transformer
 from wideseek_jax.rl import logprobs
-from wideseek_jax.training import batching, packed_attention, train_state
+from wideseek_jax.training import attention as attention_lib
+from wideseek_jax.training import batching, kernels, train_state
 
 # score(params, micro_batch of [B, T] arrays) -> TokenScores of [B, T] arrays.
 Scorer = Callable[[Any, batching.Batch], logprobs.TokenScores]
@@ -27,21 +28,27 @@ Loss = Callable[[Any, batching.Batch], tuple[jax.Array, dict[str, jax.Array]]]
 
 
 def put_batch(batch: batching.Batch, mesh: jax.sharding.Mesh) -> batching.Batch:
-  """Lays a batch on the mesh: rows dealt over 'data' and 'fsdp'.
+  """Lays a batch on the mesh: rows dealt out, their time cut over 'context'.
 
-  Every process gives the same batch and keeps the rows of its own devices.
+  Every process gives the same batch and keeps what is its own devices'.
 
   Raises:
-    ValueError: the rows of a micro-batch do not divide over the devices.
+    ValueError: the rows of a micro-batch, or the tokens of a row, do not divide
+      over the devices.
   """
-  rows = batch.tokens.shape[1]
-  ways = mesh.shape['data'] * mesh.shape['fsdp']
-  if rows % ways:
-    raise ValueError(
-      f'{rows} rows per micro-batch do not divide over {ways} devices of the '
-      f'mesh axes data and fsdp'
-    )
-  by_rows = jax.sharding.PartitionSpec(None, ('data', 'fsdp'), None)
+  table = sharding.TRAIN_TABLE
+  _, rows, row_len = batch.tokens.shape
+  for what, size, axis in (
+    ('rows per micro-batch', rows, 'batch'),
+    ('tokens a row', row_len, 'time'),
+  ):
+    ways = sharding.ways(mesh, axis, table)
+    if size % ways:
+      raise ValueError(
+        f'{size} {what} do not divide over {ways} devices of the mesh axes '
+        f'{table[axis]}'
+      )
+  by_rows = sharding.full_spec((None, 'batch', 'time'), table)
 
   def put(array):
     spec = by_rows if np.ndim(array) else jax.sharding.PartitionSpec()
@@ -55,6 +62,7 @@ def make_scorer(
   mesh: jax.sharding.Mesh,
   *,
   logprob_chunk: int,
+  attention: str = 'auto',
   attention_block: int = 64,
   temperature: float = 1.0,
   entropy_grad: bool = False,
@@ -67,6 +75,7 @@ def make_scorer(
     config: the model's shape.
     mesh: where it runs.
     logprob_chunk: chunk_len of `logprobs.token_logprobs`.
+    attention: see `kernels.choose`.
     attention_block: block of `packed_attention.packed_attend`.
     temperature: see `logprobs.token_logprobs`.
     entropy_grad: see `logprobs.token_logprobs`.
@@ -78,24 +87,46 @@ def make_scorer(
     sharding.constrain, mesh=mesh, table=sharding.TRAIN_TABLE
   )
 
+  def to_parts(x_BT):
+    # A part of the time is a row of its own here: chunks of time that are dealt
+    # out over devices would be gathered one after the other.
+    t = x_BT.shape[1] // mesh.shape['context']
+    x_Pt = x_BT.reshape(-1, t, *x_BT.shape[2:])
+    return constrain(x_Pt, ('part',) + (None,) * (x_Pt.ndim - 1))
+
   def score(params, micro_batch):
+    how = kernels.choose(
+      attention,
+      mesh.devices.flat[0].platform,
+      config.head_dim,
+      micro_batch.ends.shape[1],
+      mesh.shape['context'],
+    )
+    attend = attention_lib.make_attend(
+      how, mesh, config, micro_batch.ends, block=attention_block
+    )
+    params = transformer.gather_tables(params, constrain)
     hidden_BTD, _ = transformer.apply(
       config,
       params,
       micro_batch.tokens,
       micro_batch.positions,
-      packed_attention.packed_attend(micro_batch.ends, block=attention_block),
+      attend,
       constrain=constrain,
       remat=remat,
       dtype=compute_dtype,
     )
-    return logprobs.token_logprobs(
-      hidden_BTD,
+    scores = logprobs.token_logprobs(
+      to_parts(hidden_BTD),
       functools.partial(transformer.unembed, config, params),
-      micro_batch.targets,
+      to_parts(micro_batch.targets),
       chunk_len=logprob_chunk,
       temperature=temperature,
       entropy_grad=entropy_grad,
+    )
+    shape = micro_batch.targets.shape
+    return jax.tree.map(
+      lambda x: constrain(x.reshape(shape), ('batch', 'time')), scores
     )
 
   return score

@@ -21,39 +21,50 @@ from wideseek_jax.models import layers
 _UNSEEN = -1e30
 
 
-def packed_attend(ends_BT: jax.Array, *, block: int) -> layers.Attend:
+def packed_attend(
+  ends_BS: jax.Array, *, block: int, first: jax.Array | int = 0
+) -> layers.Attend:
   """Attention of rows in which a query i sees the keys j <= i < ends[j].
 
   Args:
-    ends_BT: int32, see `batching.Batch`. A segment that shares nothing has its
+    ends_BS: int32, see `batching.Batch`. A segment that shares nothing has its
       end for all its tokens; padding has 0 and sees and is seen by nothing.
-    block: tokens of a block; cut to T.
+    block: tokens of a block; cut to S.
+    first: place in the row of the first query, int32 []. There may be fewer
+      queries than keys.
 
   Returns:
     An attend function for `transformer.apply`; the cache passes through.
   """
-  B, T = ends_BT.shape
-  block = min(block, T)
-  padding = -T % block
-  ends_BCt = jnp.pad(ends_BT, ((0, 0), (0, padding))).reshape(B, -1, block)
+  B, S = ends_BS.shape
+  block = min(block, S)
+  ends_BCt = _padded(ends_BS, block).reshape(B, -1, block)
   # Up to where any row sees anything of each block of keys.
   last_C = ends_BCt.max(axis=(0, 2))
   ends_CBt = ends_BCt.swapaxes(0, 1)
 
-  def attend(layer, q_BTNH, k_BTKH, v_BTKH, cache):
+  def attend(layer, q_BTNH, k_BSKH, v_BSKH, cache):
     del layer
-    N, H = q_BTNH.shape[2:]
-    K = k_BTKH.shape[2]
-    pad = ((0, 0), (0, padding), (0, 0), (0, 0))
-    q_CBKrH = _to_heads(jnp.pad(q_BTNH, pad) / math.sqrt(H), K, block)
-    k_CBKtH = _to_heads(jnp.pad(k_BTKH, pad), K, block)
-    v_CBKtH = _to_heads(jnp.pad(v_BTKH, pad), K, block)
-    out_CBKrH = _attention(q_CBKrH, k_CBKtH, v_CBKtH, ends_CBt, last_C)
+    T, N, H = q_BTNH.shape[1:]
+    K = k_BSKH.shape[2]
+    q_CBKrH = _to_heads(_padded(q_BTNH, block) / math.sqrt(H), K, block)
+    k_CBKtH = _to_heads(_padded(k_BSKH, block), K, block)
+    v_CBKtH = _to_heads(_padded(v_BSKH, block), K, block)
+    starts_C = first + block * jnp.arange(len(q_CBKrH))
+    out_CBKrH = _attention(
+      q_CBKrH, k_CBKtH, v_CBKtH, ends_CBt, last_C, starts_C
+    )
     out_CBKGtH = out_CBKrH.reshape(-1, B, K, N // K, block, H)
     out_BCtKGH = out_CBKGtH.transpose(1, 0, 4, 2, 3, 5)
     return out_BCtKGH.reshape(B, -1, N, H)[:, :T], cache
 
   return attend
+
+
+def _padded(x: jax.Array, block: int) -> jax.Array:
+  """Zeros behind the second axis, up to whole blocks."""
+  pad = ((0, 0), (0, -x.shape[1] % block), *((0, 0),) * (x.ndim - 2))
+  return jnp.pad(x, pad)
 
 
 def _to_heads(x_BTNH: jax.Array, K: int, block: int) -> jax.Array:
@@ -64,22 +75,22 @@ def _to_heads(x_BTNH: jax.Array, K: int, block: int) -> jax.Array:
   return x_CBKGtH.reshape(-1, B, K, N // K * block, H)
 
 
-def _needed(last_C: jax.Array, query_block: jax.Array, block: int):
-  """The blocks of keys that some query of a block sees, [C], and their number.
+def _needed(last_C: jax.Array, start: jax.Array, block: int):
+  """The blocks of keys that some query from `start` on sees, and their number.
 
   They come in order, but need not be neighbours: a branch sees its trunk and
   not the branches between them.
   """
-  blocks_C = jnp.arange(len(last_C))
-  needed_C = (last_C > query_block * block) & (blocks_C <= query_block)
+  places_C = block * jnp.arange(len(last_C))
+  needed_C = (last_C > start) & (places_C < start + block)
   return jnp.nonzero(needed_C, size=len(last_C))[0], jnp.sum(needed_C)
 
 
-def _seen(ends_CBt, query_block, key_block, shape_BKrs):
+def _seen(ends_CBt, start, key_block, shape_BKrs):
   """bool [B, 1, 1, t, s] and the 5-D shape of scores: who sees whom."""
   B, K, r, s = shape_BKrs
   index = jnp.arange(s)
-  q_t, k_s = query_block * s + index, key_block * s + index
+  q_t, k_s = start + index, key_block * s + index
   open_Bts = q_t[None, :, None] < ends_CBt[key_block][:, None, :]
   causal_ts = k_s[None, :] <= q_t[:, None]
   mask_Bts = open_Bts & causal_ts[None]
@@ -87,16 +98,16 @@ def _seen(ends_CBt, query_block, key_block, shape_BKrs):
 
 
 @jax.custom_vjp
-def _attention(q_CBKrH, k_CBKtH, v_CBKtH, ends_CBt, last_C):
-  return _forward(q_CBKrH, k_CBKtH, v_CBKtH, ends_CBt, last_C)[0]
+def _attention(q_CBKrH, k_CBKtH, v_CBKtH, ends_CBt, last_C, starts_C):
+  return _forward(q_CBKrH, k_CBKtH, v_CBKtH, ends_CBt, last_C, starts_C)[0]
 
 
-def _forward(q_CBKrH, k_CBKtH, v_CBKtH, ends_CBt, last_C):
+def _forward(q_CBKrH, k_CBKtH, v_CBKtH, ends_CBt, last_C, starts_C):
   """Softmax over one block of keys after the other, with a running top."""
 
   def query_block(inputs):
-    i, q_BKrH = inputs
-    needed_C, count = _needed(last_C, i, ends_CBt.shape[-1])
+    start, q_BKrH = inputs
+    needed_C, count = _needed(last_C, start, ends_CBt.shape[-1])
 
     def key_block(n, carry):
       j = needed_C[n]
@@ -107,7 +118,7 @@ def _forward(q_CBKrH, k_CBKtH, v_CBKtH, ends_CBt, last_C):
         k_CBKtH[j],
         preferred_element_type=jnp.float32,
       )
-      mask, shape = _seen(ends_CBt, i, j, scores.shape)
+      mask, shape = _seen(ends_CBt, start, j, scores.shape)
       masked = jnp.where(mask, scores.reshape(shape), _UNSEEN)
       masked = masked.reshape(scores.shape)
       new_top_BKr = jnp.maximum(top_BKr, masked.max(axis=-1))
@@ -141,14 +152,14 @@ def _forward(q_CBKrH, k_CBKtH, v_CBKtH, ends_CBt, last_C):
     log_total_BKr = top_BKr + jnp.log(jnp.where(empty_BKr, 1.0, total_BKr))
     return out_BKrH.astype(q_BKrH.dtype), log_total_BKr
 
-  blocks = jnp.arange(len(q_CBKrH))
-  out_CBKrH, log_total_CBKr = jax.lax.map(query_block, (blocks, q_CBKrH))
+  out_CBKrH, log_total_CBKr = jax.lax.map(query_block, (starts_C, q_CBKrH))
   residuals = (
     q_CBKrH,
     k_CBKtH,
     v_CBKtH,
     ends_CBt,
     last_C,
+    starts_C,
     out_CBKrH,
     log_total_CBKr,
   )
@@ -156,15 +167,17 @@ def _forward(q_CBKrH, k_CBKtH, v_CBKtH, ends_CBt, last_C):
 
 
 def _backward(residuals: tuple[Any, ...], d_out_CBKrH: jax.Array):
-  q_CBKrH, k_CBKtH, v_CBKtH, ends_CBt, last_C, out, log_total_CBKr = residuals
+  q_CBKrH, k_CBKtH, v_CBKtH, ends_CBt, last_C, starts_C, out, log_total_CBKr = (
+    residuals
+  )
   # Σ_s weight · d_weight of every query, from what it put out.
   inner_CBKr = jnp.sum(
     d_out_CBKrH.astype(jnp.float32) * out.astype(jnp.float32), axis=-1
   )
 
   def query_block(carry, inputs):
-    i, q_BKrH, d_out_BKrH, log_total_BKr, inner_BKr = inputs
-    needed_C, count = _needed(last_C, i, ends_CBt.shape[-1])
+    start, q_BKrH, d_out_BKrH, log_total_BKr, inner_BKr = inputs
+    needed_C, count = _needed(last_C, start, ends_CBt.shape[-1])
 
     def key_block(n, carry):
       j = needed_C[n]
@@ -179,7 +192,7 @@ def _backward(residuals: tuple[Any, ...], d_out_CBKrH: jax.Array):
         v_BKsH,
         preferred_element_type=jnp.float32,
       )
-      mask, shape = _seen(ends_CBt, i, j, scores.shape)
+      mask, shape = _seen(ends_CBt, start, j, scores.shape)
       weights = jnp.exp(scores - log_total_BKr[..., None]).reshape(shape)
       weights = jnp.where(mask, weights, 0.0).reshape(scores.shape)
       d_scores = weights * (d_weights - inner_BKr[..., None])
@@ -210,19 +223,19 @@ def _backward(residuals: tuple[Any, ...], d_out_CBKrH: jax.Array):
     )
     return (d_k_CBKtH, d_v_CBKtH), d_q_BKrH.astype(q_BKrH.dtype)
 
-  blocks = jnp.arange(len(q_CBKrH))
   (d_k_CBKtH, d_v_CBKtH), d_q_CBKrH = jax.lax.scan(
     query_block,
     (
       jnp.zeros(k_CBKtH.shape, jnp.float32),
       jnp.zeros(v_CBKtH.shape, jnp.float32),
     ),
-    (blocks, q_CBKrH, d_out_CBKrH, log_total_CBKr, inner_CBKr),
+    (starts_C, q_CBKrH, d_out_CBKrH, log_total_CBKr, inner_CBKr),
   )
   return (
     d_q_CBKrH,
     d_k_CBKtH.astype(k_CBKtH.dtype),
     d_v_CBKtH.astype(v_CBKtH.dtype),
+    None,
     None,
     None,
   )

@@ -24,6 +24,7 @@ def make_sft_step(
   mesh: jax.sharding.Mesh,
   *,
   logprob_chunk: int = 128,
+  attention: str = 'auto',
   attention_block: int = 64,
   compute_dtype: Any = jnp.float32,
   remat: str = 'none',
@@ -40,7 +41,8 @@ def make_sft_step(
     config: the model's shape.
     optimizer: from `train_state.make_optimizer`.
     mesh: where it runs.
-    logprob_chunk: see `micro_batches.make_scorer`, as are the next three.
+    logprob_chunk: see `micro_batches.make_scorer`, as are the next four.
+    attention: see above.
     attention_block: see above.
     compute_dtype: see above.
     remat: see above.
@@ -55,6 +57,7 @@ def make_sft_step(
     config,
     mesh,
     logprob_chunk=logprob_chunk,
+    attention=attention,
     attention_block=attention_block,
     compute_dtype=compute_dtype,
     remat=remat,
