@@ -113,6 +113,14 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
       'kl_coef': 0.0,
       'entropy_coef': 0.0,
       'log_ratio_clamp': 20.0,
+      # 'sequence' is GSPO; it wants bounds of about 3e-4 and 4e-4.
+      'ratio_level': 'token',
+      # Truncated importance sampling, 'token' or 'sequence': needs
+      # loop.rescore.
+      'tis_level': 'off',
+      'tis_cap': 2.0,
+      # An update with a mean ratio above this is skipped.
+      'max_ratio': 5.0,
       # Rows are forwarded in chunks of logits and blocks of attention; the
       # kernels of TPU and GPU choose their own blocks.
       'logprob_chunk': 128,
@@ -125,7 +133,10 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
       'remat': 'none',
     }
   )
-  config.advantage_ddof = 1
+  # Arguments of rl.advantages.group_advantages.
+  config.advantage = ml_collections.ConfigDict(
+    {'estimator': 'grpo', 'level': 'rollout', 'ddof': 1, 'eps': 1e-6}
+  )
   # Arguments of training.train_state.make_optimizer.
   config.optimizer = ml_collections.ConfigDict(
     {
@@ -138,7 +149,7 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
       'warmup_steps': 0,
       # At a constant rate the parameters wander off within some ten steps.
       'decay': 'linear',
-      'total_steps': 0,  # those of the loop, see below
+      'total_steps': 0,  # updates of the loop, see below
     }
   )
   # Arguments of training.batching.make_batch.
@@ -148,6 +159,8 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
       'row_len': 1024,
       'rows_per_micro_batch': 2,
       'min_micro_batches': 128,
+      # 'token_mean' lets every trained token count the same.
+      'aggregation': 'dual_level',
       # Agents that begin alike have one copy of it in a row.
       'share_prefixes': True,
     }
@@ -157,11 +170,18 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
     {
       'num_steps': 12,
       'tasks_per_step': 8,
+      'epochs': 1,
+      'minibatches': 1,
+      'rescore': False,
       'eval_every': 0,
       'eval_samples': 1,
       'checkpoint_every': 4,
     }
   )
-  config.optimizer.total_steps = config.loop.get_oneway_ref('num_steps')
+  config.optimizer.total_steps = (
+    config.loop.get_oneway_ref('num_steps')
+    * config.loop.get_oneway_ref('epochs')
+    * config.loop.get_oneway_ref('minibatches')
+  )
   config.keep_checkpoints = 2
   return config.lock()

@@ -16,6 +16,7 @@ from wideseek_jax import build, progress, types
 from wideseek_jax.agents import rollout_config
 from wideseek_jax.evaluation import runner
 from wideseek_jax.models import hf
+from wideseek_jax.rl import advantages, weights
 from wideseek_jax.training import checkpoint, loop, metrics_log, train_state
 
 
@@ -83,7 +84,7 @@ def build_parts(
     rollout=dict(config.rollout),
     reward=dict(config.reward),
     batch=dict(config.batch),
-    ddof=config.advantage_ddof,
+    advantage=dict(config.advantage),
   )
 
 
@@ -115,7 +116,7 @@ def train(
   """
   workdir = pathlib.Path(workdir)
   loop_config = loop.LoopConfig(seed=config.seed, **config.loop)
-  rollout_config.RolloutConfig(**config.rollout)  # refuses bad limits now
+  _refuse_bad_options(config)
   prepare_workdir(workdir, resume=resume)
   policy, tokenizer = build.build_policy(config)
   if resume:
@@ -124,6 +125,9 @@ def train(
     )
   else:
     state = build.init_train_state(config, policy)
+  # The policy as it was is kept only if something is measured against it.
+  ref_params = policy.params if config.grpo.kl_coef else None
+  policy = dataclasses.replace(policy, params=state.params)
   parts = build_parts(config, policy, tokenizer)
   progress.say(f'engine: {parts.engine.plan}')
   log = metrics_log.MetricsLog(workdir, resume_step=int(state.step))
@@ -152,13 +156,25 @@ def train(
         log=write,
         save=save,
         progress=stage.update,
-        ref_params=policy.params if config.grpo.kl_coef else None,
+        ref_params=ref_params,
       )
   finally:
     log.close()
   trained = dataclasses.replace(policy, params=state.params)
   save_policy(workdir / 'policy', trained, tokenizer)
   return trained
+
+
+def _refuse_bad_options(config: build.Config) -> None:
+  """Raises what the options of later parts would raise, before anything."""
+  rollout_config.RolloutConfig(**config.rollout)
+  advantages.group_advantages([0.0], [1], **config.advantage)
+  weights.token_weights([], config.batch.aggregation)
+  if config.grpo.tis_level != 'off' and not config.loop.rescore:
+    raise ValueError(
+      f'grpo.tis_level is {config.grpo.tis_level!r}, but without loop.rescore '
+      "there is nothing to correct: set loop.rescore=True, or tis_level='off'"
+    )
 
 
 def save_policy(

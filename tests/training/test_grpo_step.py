@@ -44,7 +44,7 @@ def _relaid(batch, rows, per_micro_batch):
 ROW_FIELDS = [
   field.name
   for field in dataclasses.fields(batching.Batch)
-  if not field.name.startswith('num_')
+  if not field.name.startswith(('num_', 'behavior_'))
 ]
 
 

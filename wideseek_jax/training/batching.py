@@ -4,8 +4,8 @@ In: groups of rollouts with their advantages (or plain trajectories, for
 supervised training). Out: a `Batch` of NumPy arrays: every trained agent's
 trajectory is one segment of one row, a prompt that several of a row read stands
 in it once, every token carries its final weight, and rows are dealt into
-micro-batches. Weights are computed here, from what is
-really trained, before anything is packed; so packing, micro-batches and
+micro-batches. Weights come from what is really trained (`rl.weights`), before
+anything is packed; so packing, micro-batches and
 sharding cannot change the objective.
 """
 
@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from wideseek_jax import types
+from wideseek_jax.rl import weights as weights_lib
 from wideseek_jax.training import packing
 
 
@@ -51,6 +52,8 @@ class Batch:
       first, a step skips the others.
     num_tasks: int32 [], the groups that were given.
     num_dropped: int32 [], those of them left out for having no advantage.
+    behavior_logprobs: float32 [M, B, T], of the engine that sampled; None while
+      old_logprobs are those.
   """
 
   tokens: np.ndarray
@@ -64,6 +67,7 @@ class Batch:
   num_micro_batches: np.ndarray
   num_tasks: np.ndarray
   num_dropped: np.ndarray
+  behavior_logprobs: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,17 +112,18 @@ def make_batch(
   rows_per_micro_batch: int = 1,
   min_micro_batches: int = 1,
   share_prefixes: bool = True,
-  trained: Sequence[Sequence[Sequence[np.ndarray]]] | None = None,
+  trained: weights_lib.Nested | None = None,
+  aggregation: weights_lib.Aggregation = 'dual_level',
 ) -> Batch:
   """Packs groups of rollouts for a policy-gradient step.
 
-  A token's weight is 1/tasks · 1/G · 1/N · 1/n (arXiv 2602.04634 §3): G the
-  size of its group, N the agents of its rollout that have trained tokens, n the
-  trained tokens of its agent. The weights of a task sum to 1/tasks, less
-  1/(tasks·G) for each rollout without any trained token. A group whose
-  advantages are all 0 is left out, since its gradient is 0, but stays counted
-  in `tasks`: the result is the same as if it were there (KL and entropy terms,
-  if used, then cover the remaining tasks only).
+  Weights are those of `rl.weights.token_weights` over all groups, so those of a
+  task sum to 1/tasks by default.
+
+  A group whose advantages are all 0 is left out, since its gradient is 0, but
+  stays counted, in `tasks` or with its tokens: the result is the same as if it
+  were there (KL and entropy terms, if used, then cover the remaining tasks
+  only).
 
   Args:
     groups: for each task its rollouts.
@@ -132,22 +137,24 @@ def make_batch(
       tokens forwarded; never are more rows needed.
     trained: for each task, rollout and trajectory a bool [tokens]: which of the
       sampled tokens are trained; all of them if None.
+    aggregation: see `rl.weights.token_weights`.
 
   Raises:
     ValueError: lengths of the arguments differ, a trajectory is longer than
-      row_len, a trained token has no predecessor or no finite log-prob.
+      row_len, a trained token has no predecessor or no finite log-prob, or
+      there is no such aggregation.
   """
   if len(groups) != len(advantages):
     raise ValueError(
       f'{len(groups)} groups but {len(advantages)} arrays of advantages'
     )
-  if trained is None:
-    trained = [
-      [[t.sample_mask for t in r.trajectories] for r in group]
-      for group in groups
-    ]
+  weights = weights_lib.token_weights(
+    _trained_masks(groups, trained), aggregation
+  )
   segments, num_dropped = [], 0
-  for group, group_advs, masks in zip(groups, advantages, trained, strict=True):
+  for group, group_advs, group_weights in zip(
+    groups, advantages, weights, strict=True
+  ):
     if len(group) != len(group_advs):
       raise ValueError(
         f'group of {len(group)} rollouts but {len(group_advs)} advantages'
@@ -155,11 +162,18 @@ def make_batch(
     if not np.any(group_advs):
       num_dropped += 1
       continue
-    share = 1.0 / (len(groups) * len(group))
-    for rollout, advantage, rollout_masks in zip(
-      group, group_advs, masks, strict=True
+    for rollout, advantage, rollout_weights in zip(
+      group, group_advs, group_weights, strict=True
     ):
-      segments += _rollout_segments(rollout, advantage, share, rollout_masks)
+      segments += [
+        _segment(
+          trajectory, token_weights, advantage, trajectory.behavior_logprobs
+        )
+        for trajectory, token_weights in zip(
+          rollout.trajectories, rollout_weights, strict=True
+        )
+        if token_weights.any()
+      ]
   return _batch(
     segments,
     row_len=row_len,
@@ -254,27 +268,25 @@ def batch_stats(batch: Batch) -> BatchStats:
   )
 
 
-def _rollout_segments(
-  rollout: types.Rollout,
-  advantage: float,
-  share: float,
-  masks: Sequence[np.ndarray],
-) -> list[packing.Segment]:
-  """Segments of the agents that are trained; they split `share` evenly."""
-  masks = [
-    trajectory.sample_mask & np.asarray(mask, bool)
-    for trajectory, mask in zip(rollout.trajectories, masks, strict=True)
+def _trained_masks(
+  groups: Sequence[Sequence[types.Rollout]], trained: weights_lib.Nested | None
+) -> weights_lib.Nested:
+  """Which sampled tokens are trained; all of them if `trained` is None."""
+  sampled = [
+    [[t.sample_mask for t in rollout.trajectories] for rollout in group]
+    for group in groups
   ]
-  num_agents = sum(bool(mask.any()) for mask in masks)
+  if trained is None:
+    return sampled
   return [
-    _segment(
-      trajectory,
-      (mask * (share / (num_agents * mask.sum()))).astype(np.float32),
-      advantage,
-      trajectory.behavior_logprobs,
-    )
-    for trajectory, mask in zip(rollout.trajectories, masks, strict=True)
-    if mask.any()
+    [
+      [
+        mask & np.asarray(chosen, bool)
+        for mask, chosen in zip(agents, chosen_agents, strict=True)
+      ]
+      for agents, chosen_agents in zip(group, chosen_group, strict=True)
+    ]
+    for group, chosen_group in zip(sampled, trained, strict=True)
   ]
 
 

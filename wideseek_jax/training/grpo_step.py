@@ -6,6 +6,8 @@ micro-batches as they are, in one jitted call.
 """
 
 import dataclasses
+import math
+import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +33,10 @@ def make_grpo_step(
   log_ratio_clamp: float = 20.0,
   kl_coef: float = 0.0,
   entropy_coef: float = 0.0,
-  max_ratio: float | None = None,
+  ratio_level: losses.RatioLevel = 'token',
+  tis_level: losses.TisLevel = 'off',
+  tis_cap: float = 2.0,
+  max_ratio: float = math.inf,
   temperature: float = 1.0,
   logprob_chunk: int = 128,
   attention: str = 'auto',
@@ -41,22 +46,26 @@ def make_grpo_step(
 ) -> Callable[..., tuple[train_state.TrainState, Metrics]]:
   """Builds step(state, batch, ref_params=None) -> (state, metrics).
 
-  Ratios are taken to batch.old_logprobs. The state that is given is donated:
-  use the one that is returned.
+  Ratios are taken to batch.old_logprobs; step.rescore(params, batch) replaces
+  these by what this very program says of the tokens (see `make_score_step`).
+  The state that is given is donated: use the one that is returned.
 
   Args:
     config: the model's shape.
     optimizer: from `train_state.make_optimizer`.
     mesh: where it runs.
-    clip_low: see `losses.policy_loss`, as are the next five.
+    clip_low: see `losses.policy_loss`, as are the next eight.
     clip_high: see above.
     dual_clip: see above.
     log_ratio_clamp: see above.
     kl_coef: see above. If 0, no reference is read or computed.
     entropy_coef: see above.
-    max_ratio: an update whose weighted mean ratio is above this is not made:
-      only the state's step changes, and 'skipped' is 1. None has no limit. A
-      batch without any weight is skipped in any case.
+    ratio_level: see above; 'sequence' is GSPO.
+    tis_level: see above; a batch that was not rescored has the factor 1.
+    tis_cap: see above.
+    max_ratio: an update whose weighted mean ratio is above this, or no number,
+      is not made: only the state's step changes, and 'skipped' is 1. A batch
+      without any weight is skipped in any case.
     temperature: of the sampler.
     logprob_chunk: see `micro_batches.make_scorer`, as are the next four.
     attention: see above.
@@ -70,8 +79,19 @@ def make_grpo_step(
     loss: 'loss' (a sum), 'grad_norm' (before clipping), 'tokens' (trained),
     'weight' (Σ w, 1 less what was dropped), 'ratio_mean', 'ratio_max',
     'clip_low', 'clip_high', 'clip_dual' (fractions), 'approx_kl' and 'entropy'
-    (nats), 'skipped' (0 or 1), and 'ref_kl' with a reference.
+    (nats), 'skipped' (0 or 1), and 'ref_kl' with a reference; of a rescored
+    batch with importance sampling also 'tis_mean' (mean factor), 'tis_capped'
+    (fraction) and 'mismatch_kl' (nats between engine and trainer).
+
+  Raises:
+    ValueError: an option has no such value.
   """
+  for name, value, values in (
+    ('ratio_level', ratio_level, typing.get_args(losses.RatioLevel)),
+    ('tis_level', tis_level, typing.get_args(losses.TisLevel)),
+  ):
+    if value not in values:
+      raise ValueError(f'{name} must be one of {values}, got {value!r}')
   score = micro_batches.make_scorer(
     config,
     mesh,
@@ -100,6 +120,11 @@ def make_grpo_step(
         clip_high=clip_high,
         dual_clip=dual_clip,
         log_ratio_clamp=log_ratio_clamp,
+        ratio_level=ratio_level,
+        segment_ids=micro_batch.segment_ids,
+        tis_level=tis_level,
+        tis_cap=tis_cap,
+        behavior_logprobs=micro_batch.behavior_logprobs,
         kl_coef=kl_coef,
         ref_logprobs=ref_logprobs,
         entropy_coef=entropy_coef,
@@ -111,16 +136,15 @@ def make_grpo_step(
     grads, sums = micro_batches.accumulate(loss_fn, state.params, batch)
     weight = jnp.maximum(sums['weight'], 1e-30)
     kept = ('loss', 'tokens', 'weight', 'ratio_max')
+    names = {'ratio': 'ratio_mean', 'tis': 'tis_mean'}
     metrics = {
-      name: value if name in kept else value / weight
+      names.get(name, name): value if name in kept else value / weight
       for name, value in sums.items()
     }
-    metrics['ratio_mean'] = metrics.pop('ratio')
     metrics['grad_norm'] = optax.tree.norm(grads)
-    # Without a gradient, momentum alone would go on moving the parameters.
-    skip = sums['weight'] == 0
-    if max_ratio is not None:
-      skip |= metrics['ratio_mean'] > max_ratio
+    # Without a gradient, momentum alone would go on moving the parameters. Not
+    # a ratio above the limit: one that is no number is not within it either.
+    skip = (sums['weight'] == 0) | ~(metrics['ratio_mean'] <= max_ratio)
     metrics['skipped'] = skip.astype(jnp.float32)
     state = jax.lax.cond(
       skip,
@@ -144,6 +168,14 @@ def make_grpo_step(
     return jitted(state, micro_batches.put_batch(batch, mesh), ref_params)
 
   step.compilations = jitted._cache_size
+  step.rescore = make_score_step(
+    config,
+    mesh,
+    temperature=temperature,
+    logprob_chunk=logprob_chunk,
+    attention_block=attention_block,
+    compute_dtype=compute_dtype,
+  )
   return step
 
 
@@ -161,7 +193,7 @@ def make_score_step(
 
   They are what the training program itself says of the sampled tokens. Ratios
   to them start at 1 whatever the engine's arithmetic, at the price of one more
-  forward pass.
+  forward pass. What the engine said is kept as behavior_logprobs.
 
   Args: as in `make_grpo_step`.
   """
@@ -189,6 +221,13 @@ def make_score_step(
 
   def rescore(params, batch):
     batch = micro_batches.put_batch(batch, mesh)
-    return dataclasses.replace(batch, old_logprobs=run(params, batch))
+    engines = batch.behavior_logprobs
+    if engines is None:
+      engines = batch.old_logprobs
+    # Without them: one program, whether or not this is the first time.
+    batch = dataclasses.replace(batch, behavior_logprobs=None)
+    return dataclasses.replace(
+      batch, old_logprobs=run(params, batch), behavior_logprobs=engines
+    )
 
   return rescore

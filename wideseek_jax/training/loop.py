@@ -17,7 +17,7 @@ from wideseek_jax.agents import rollout as rollout_lib
 from wideseek_jax.evaluation import runner
 from wideseek_jax.rl import advantages as advantages_lib
 from wideseek_jax.tasks import rewards
-from wideseek_jax.training import batching, train_state
+from wideseek_jax.training import batching, train_state, updates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +25,12 @@ class LoopConfig:
   """The loop's own numbers.
 
   Attributes:
-    num_steps: updates in all.
-    tasks_per_step: groups that one update learns from.
+    num_steps: batches of rollouts to learn from.
+    tasks_per_step: groups that one step learns from.
+    epochs: passes over them.
+    minibatches: updates of a pass; a divisor of tasks_per_step.
+    rescore: ratios are to log-probs that the trainer computed before the first
+      update, not to those that the engine sampled with; one more forward pass.
     eval_every: steps between two validations; 0 validates never.
     eval_samples: rollouts a validation task.
     checkpoint_every: steps between two checkpoints; the last step has one.
@@ -35,15 +39,29 @@ class LoopConfig:
 
   num_steps: int = 20
   tasks_per_step: int = 4
+  epochs: int = 1
+  minibatches: int = 1
+  rescore: bool = False
   eval_every: int = 0
   eval_samples: int = 1
   checkpoint_every: int = 10
   seed: int = 0
 
   def __post_init__(self):
-    for name in ('num_steps', 'tasks_per_step', 'checkpoint_every'):
+    for name in (
+      'num_steps',
+      'tasks_per_step',
+      'epochs',
+      'minibatches',
+      'checkpoint_every',
+    ):
       if getattr(self, name) < 1:
         raise ValueError(f'loop.{name} must be at least 1')
+    if self.tasks_per_step % self.minibatches:
+      raise ValueError(
+        f'loop.tasks_per_step {self.tasks_per_step} does not divide over '
+        f'loop.minibatches {self.minibatches}'
+      )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +77,7 @@ class Parts:
   rollout: Mapping[str, Any]
   reward: Mapping[str, Any]
   batch: Mapping[str, Any]
-  ddof: int = 1
+  advantage: Mapping[str, Any]
 
 
 def pick_tasks(
@@ -123,27 +141,35 @@ def train(
     rolled = time.monotonic()
     engine_stats = parts.engine.stats()
     scores = rewards.score_groups(groups, tasks, **parts.reward)
-    batch = batching.make_batch(
+    batches = updates.make_minibatches(
       groups,
+      score_advantages(groups, scores, **parts.advantage),
       [
-        advantages_lib.group_advantages(
-          np.array([score.reward for score in group]), ddof=parts.ddof
-        )
-        for group in scores
-      ],
-      trained=[
         [
           rewards.trained_mask(rollout, score)
           for rollout, score in zip(group, group_scores, strict=True)
         ]
         for group, group_scores in zip(groups, scores, strict=True)
       ],
+      minibatches=config.minibatches,
+      seed=config.seed,
+      step=step,
       **parts.batch,
     )
+    batch = updates.join(batches)
     progress(step, 'update')
-    state, step_metrics = parts.step(state, batch, ref_params)
+    state, step_metrics = updates.run_updates(
+      parts.step,
+      state,
+      batches,
+      ref_params,
+      epochs=config.epochs,
+      rescore=config.rescore,
+      seed=config.seed,
+      step=step,
+    )
     parts.engine.set_params(state.params)
-    metrics = {f'train/{k}': float(v) for k, v in step_metrics.items()}
+    metrics = {f'train/{k}': v for k, v in step_metrics.items()}
     metrics |= rollout_metrics(groups)
     metrics |= score_means(scores, 'rollout/')
     metrics |= {
@@ -178,6 +204,25 @@ def train(
       save(state)
     progress(done, f'reward {metrics["rollout/reward"]:.3f}')
   return state
+
+
+def score_advantages(
+  groups: Sequence[Sequence[types.Rollout]],
+  scores: Sequence[Sequence[types.Score]],
+  **options: Any,
+) -> list[np.ndarray]:
+  """Advantages of each group: float32 [G]; see `rl.advantages`."""
+  return [
+    advantages_lib.group_advantages(
+      [score.reward for score in group_scores],
+      [
+        sum(map(sum, rewards.trained_turns(rollout, score)))
+        for rollout, score in zip(group, group_scores, strict=True)
+      ],
+      **options,
+    )
+    for group, group_scores in zip(groups, scores, strict=True)
+  ]
 
 
 def score_means(
