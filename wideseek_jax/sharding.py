@@ -25,8 +25,9 @@ Table = Mapping[str, str | tuple[str, ...] | None]
 TRAIN_TABLE: Table = {
   'batch': ('data', 'fsdp'),
   'time': 'context',
-  # Rows cut where 'time' is: what needs no neighbour sees shorter rows.
-  'part': ('data', 'fsdp', 'context'),
+  # Rows cut where 'time' is, all first parts before all second ones: what needs
+  # no neighbour may see shorter rows.
+  'part': ('context', 'data', 'fsdp'),
   'vocab': 'tensor',
   'embed': ('fsdp', 'context'),
   'mlp': 'tensor',

@@ -135,19 +135,19 @@ def test_bfloat16_sums_gradients_in_float32():
   # of them, and is off by a per cent long before.
   config = dataclasses.replace(examples.CONFIG, tied=False)
   params = transformer.init_params(config, jax.random.key(0))
-  zeros = np.zeros((1, 1024), np.int32)
-  micro_batch = batching.Batch(
-    tokens=zeros,
-    targets=zeros,
-    positions=np.arange(1024, dtype=np.int32)[None] % 16,
-    segment_ids=np.arange(1024, dtype=np.int32)[None] // 16 + 1,
-    ends=np.arange(1024, dtype=np.int32)[None] // 16 * 16 + 16,
-    weights=np.ones((1, 1024), np.float32),
-    advantages=zeros.astype(np.float32),
-    old_logprobs=zeros.astype(np.float32),
-    num_micro_batches=np.int32(1),
-    num_tasks=np.int32(1),
-    num_dropped=np.int32(0),
+  batch = batching.make_sft_batch(
+    [examples.trajectory([0] + [1] * 16)], row_len=1024
+  )
+  blank = micro_batches.take_micro_batch(batch, 0)
+  place = np.arange(1024, dtype=np.int32)[None]
+  micro_batch = dataclasses.replace(
+    blank,
+    tokens=0 * blank.tokens,
+    targets=0 * blank.targets,
+    positions=place % 16,
+    segment_ids=place // 16 + 1,
+    ends=place // 16 * 16 + 16,
+    weights=1 + 0 * blank.weights,
   )
   low, exact = (
     _gradient(

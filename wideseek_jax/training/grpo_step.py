@@ -173,6 +173,7 @@ def make_grpo_step(
     mesh,
     temperature=temperature,
     logprob_chunk=logprob_chunk,
+    attention=attention,
     attention_block=attention_block,
     compute_dtype=compute_dtype,
   )

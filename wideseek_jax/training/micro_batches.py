@@ -87,12 +87,20 @@ def make_scorer(
     sharding.constrain, mesh=mesh, table=sharding.TRAIN_TABLE
   )
 
+  parts = mesh.shape['context']
+
   def to_parts(x_BT):
     # A part of the time is a row of its own here: chunks of time that are dealt
     # out over devices would be gathered one after the other.
-    t = x_BT.shape[1] // mesh.shape['context']
-    x_Pt = x_BT.reshape(-1, t, *x_BT.shape[2:])
-    return constrain(x_Pt, ('part',) + (None,) * (x_Pt.ndim - 1))
+    B, T, *rest = x_BT.shape
+    x_BCt = x_BT.reshape(B, parts, T // parts, *rest)
+    x_Pt = x_BCt.swapaxes(0, 1).reshape(B * parts, T // parts, *rest)
+    return constrain(x_Pt, ('part', None, *(None for _ in rest)))
+
+  def to_rows(x_Pt):
+    x_CBt = x_Pt.reshape(parts, -1, x_Pt.shape[1])
+    x_BT = x_CBt.swapaxes(0, 1).reshape(x_CBt.shape[1], -1)
+    return constrain(x_BT, ('batch', 'time'))
 
   def score(params, micro_batch):
     how = kernels.choose(
@@ -100,7 +108,7 @@ def make_scorer(
       mesh.devices.flat[0].platform,
       config.head_dim,
       micro_batch.ends.shape[1],
-      mesh.shape['context'],
+      parts,
     )
     attend = attention_lib.make_attend(
       how, mesh, config, micro_batch.ends, block=attention_block
@@ -124,10 +132,7 @@ def make_scorer(
       temperature=temperature,
       entropy_grad=entropy_grad,
     )
-    shape = micro_batch.targets.shape
-    return jax.tree.map(
-      lambda x: constrain(x.reshape(shape), ('batch', 'time')), scores
-    )
+    return jax.tree.map(to_rows, scores)
 
   return score
 
