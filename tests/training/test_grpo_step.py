@@ -19,7 +19,13 @@ OPTIONS = {
 
 
 # Room for one segment a row, and for fewer segments in more micro-batches.
-SHAPE = {'row_len': 16, 'rows_per_micro_batch': 4, 'min_micro_batches': 4}
+SHAPE = {
+  'row_len': 16,
+  'rows_per_micro_batch': 4,
+  'min_micro_batches': 4,
+  # See test_shared_prefixes.
+  'share_prefixes': False,
+}
 
 
 def _batch(tasks=2, **shape):
@@ -65,6 +71,8 @@ def _unpacked(batch):
         values = getattr(batch, name)[index][ids == segment]
         if name == 'segment_ids':
           values = np.ones_like(values)
+        if name == 'ends':
+          values = np.full_like(values, len(values))
         rows[name].append(values)
   return _relaid(batch, rows, 4)
 

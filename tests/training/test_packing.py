@@ -137,6 +137,29 @@ def test_sharing_never_needs_more_rows(agents, row_len):
   assert [sorted(set(ends[ends > 0])) for ends in plain[: rows[1]]] == expected
 
 
+def test_where_sharing_would_need_a_row_more_it_takes_the_plain_rows():
+  # Found by search: 144 tokens nearly fill the 145 places of five rows.
+  lengths = [12, 5, 21, 20, 7, 9, 3, 29, 16, 22]
+  families = [0, 0, 2, 4, 2, 0, 1, 0, 1, 0]
+  agents = [
+    ([family] + [9] * (length - 1), int(family > 0))
+    for family, length in zip(families, lengths, strict=True)
+  ]
+  prefixes = [segment.prefix for segment in _segments(agents)]
+  tree = prefix_tree.build(prefixes, lengths)
+  for by_node in (False, True):
+    assert len(packing.assign_rows(lengths, 29, tree, by_node=by_node)) == 6
+  assert np.count_nonzero(_pack(agents, 29, True)['ends'].any(-1)) == 5
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_one_wideseek_group(seed):
+  (group,) = testing.wideseek_groups(seed=seed, shrink=32)
+  batch = batching.make_batch([group], [np.linspace(-1, 1, 8)], row_len=1024)
+  stats = batching.batch_stats(batch)
+  assert stats.fill > 0.95 and stats.turn_ratio > 3.5
+
+
 @pytest.mark.parametrize('seed', range(3))
 def test_wideseek_shape(seed):
   groups = testing.wideseek_groups(4, seed=seed, shrink=16)

@@ -97,9 +97,8 @@ def subtree_ends(lengths: Sequence[int], shared: Sequence[int]) -> np.ndarray:
   ends = np.zeros(sum(lengths) - sum(shared), np.int32)
   path, stop = np.zeros(0, np.int32), 0  # path: places of the agent's tokens
   for length, kept in zip(lengths, shared, strict=True):
-    ends[path[kept:]] = stop
     start, stop = stop, stop + length - kept
     own = np.arange(start, stop, dtype=np.int32)
     path = np.concatenate([path[:kept], own])
-  ends[path] = stop
+    ends[path] = stop  # the last agent below a token has the last word
   return ends
