@@ -138,7 +138,7 @@ def _run(options, mesh):
   batch = batching.make_batch(
     GROUPS,
     ADVANTAGES,
-    row_len=24,
+    row_len=16,
     rows_per_micro_batch=4,
     aggregation=aggregation,
   )

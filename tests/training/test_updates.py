@@ -10,7 +10,6 @@ from tests.training import examples
 from wideseek_jax.training import (
   batching,
   grpo_step,
-  micro_batches,
   train_state,
   updates,
 )
@@ -208,20 +207,7 @@ def test_real_updates(step):
   )
   assert int(state.step) == 1
   _, expected = examples.plain_state(mesh)
-  score = micro_batches.make_scorer(
-    examples.CONFIG, mesh, logprob_chunk=7, attention_block=4
-  )
-
-  def old(batch):
-    rows = [
-      score(examples.params(), micro_batches.take_micro_batch(batch, m))
-      for m in range(batch.weights.shape[0])
-    ]
-    return np.stack([row.logprobs for row in rows])
-
-  batches = [
-    dataclasses.replace(batch, old_logprobs=old(batch)) for batch in batches
-  ]
+  batches = [step.rescore(examples.params(), batch) for batch in batches]
   losses = []
   for epoch in range(2):
     order = np.random.default_rng([0, 0, 2 + epoch]).permutation(2)
