@@ -5,6 +5,7 @@ import pytest
 from wideseek_jax import config as config_lib
 from wideseek_jax.agents import rollout_config
 from wideseek_jax.engine import engine
+from wideseek_jax.rl import advantages
 from wideseek_jax.tasks import rewards
 from wideseek_jax.training import batching, grpo_step, loop, train_state
 
@@ -14,6 +15,7 @@ CONSTRUCTORS = {
   'engine': engine.Engine,
   'reward': rewards.score,
   'grpo': grpo_step.make_grpo_step,
+  'advantage': advantages.group_advantages,
   'optimizer': train_state.make_optimizer,
   'batch': batching.make_batch,
   'loop': loop.LoopConfig,
@@ -37,6 +39,12 @@ def test_the_config_is_locked():
 def test_unknown_preset():
   with pytest.raises(ValueError, match="no preset 'huge'"):
     config_lib.default_config('huge')
+
+
+def test_the_schedule_ends_with_the_updates():
+  config = config_lib.default_config()
+  config.loop.update(num_steps=10, epochs=3, minibatches=2)
+  assert config.optimizer.total_steps == 60
 
 
 def test_limits_fit_each_other():

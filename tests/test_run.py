@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import weakref
 
 import jax
 import numpy as np
@@ -77,6 +78,79 @@ def test_a_resumed_run_is_the_uninterrupted_one(whole, tmp_path):
   assert [row['step'] for row in ours] == [0, 1]
   assert json.dumps(ours[1]) == json.dumps(theirs[1])
   jax.tree.map(np.testing.assert_array_equal, resumed.params, policy.params)
+
+
+def test_every_option_of_an_update_in_one_run(tmp_path):
+  """Epochs, minibatches, rescoring, reference: config to metrics."""
+  config = small_config()
+  config.loop.update(
+    num_steps=1, epochs=2, minibatches=2, rescore=True, eval_every=0
+  )
+  config.grpo.update(
+    kl_coef=0.01, entropy_coef=1e-3, tis_level='token', ratio_level='sequence'
+  )
+  config.advantage.update(estimator='rloo', level='turn')
+  config.batch.aggregation = 'token_mean'
+  run.train(config, tmp_path)
+  (row,) = metrics_log.read_metrics(tmp_path)
+  # The policy left its reference after the first of four updates.
+  assert row['train/ref_kl'] > 0 and row['train/entropy'] > 0
+  # Engine and trainer agree, so that nothing is corrected.
+  assert row['train/tis_mean'] == pytest.approx(1, abs=1e-3)
+  assert 0 <= row['train/mismatch_kl'] < 1e-5
+  assert row['train/tis_capped'] == row['train/skipped'] == 0
+
+
+@pytest.mark.parametrize('kl_coef', [0.0, 0.1])
+def test_a_reference_is_kept_only_if_it_is_read(kl_coef, tmp_path, monkeypatch):
+  config = small_config()
+  config.grpo.kl_coef = kl_coef
+  original, _ = build.build_policy(config)
+  held = {}
+
+  def train(state, parts, loop_config, *, ref_params, **kwargs):
+    del parts, loop_config, kwargs
+    held['ref_params'] = ref_params
+    held['given'] = loaded()
+    return state
+
+  # Seen by the collector only: what is dropped is gone.
+  def build_policy(config):
+    policy, tokenizer = build_original(config)
+    nonlocal loaded
+    loaded = weakref.ref(policy.params['embedding'])
+    return policy, tokenizer
+
+  loaded, build_original = None, build.build_policy
+  monkeypatch.setattr(build, 'build_policy', build_policy)
+  monkeypatch.setattr(run.loop, 'train', train)
+  run.train(config, tmp_path)
+  if kl_coef:
+    jax.tree.map(
+      np.testing.assert_array_equal, held['ref_params'], original.params
+    )
+  else:
+    assert held['ref_params'] is None and held['given'] is None
+
+
+@pytest.mark.parametrize(
+  ('node', 'name', 'value', 'message'),
+  [
+    ('advantage', 'estimator', 'ppo', "'grpo' or 'rloo'"),
+    ('advantage', 'level', 'token', "'rollout' or 'turn'"),
+    ('batch', 'aggregation', 'mean', "'dual_level' or 'token_mean'"),
+    ('grpo', 'tis_level', 'token', 'set loop.rescore=True'),
+    ('loop', 'minibatches', 3, 'does not divide over loop.minibatches 3'),
+  ],
+)
+def test_bad_options_are_refused_before_anything_is_written(
+  node, name, value, message, tmp_path
+):
+  config = small_config()
+  config[node][name] = value
+  with pytest.raises(ValueError, match=message):
+    run.train(config, tmp_path / 'new')
+  assert not (tmp_path / 'new').exists()
 
 
 def test_resume_refuses_another_model(whole, tmp_path):

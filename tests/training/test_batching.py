@@ -154,6 +154,19 @@ def test_groups_without_advantage_are_dropped_but_counted():
   assert (stats.tasks, stats.dropped_tasks, stats.segments) == (4, 3, 3)
 
 
+def test_a_token_mean_counts_dropped_groups_too():
+  # 6 trained tokens a group: each weighs 1/12, and half of them are left out.
+  batch = batching.make_batch(
+    _pencil() * 2,
+    [*ADVANTAGES, np.zeros(2)],
+    row_len=16,
+    aggregation='token_mean',
+  )
+  np.testing.assert_allclose(_weights(batch), [1 / 12] * 6, rtol=1e-6)
+  with pytest.raises(ValueError, match='aggregation'):
+    batching.make_batch([], [], row_len=16, aggregation='sum')
+
+
 def test_nothing_to_train():
   batch = batching.make_batch(_pencil(), [np.zeros(2)], row_len=16)
   assert batch.num_micro_batches == 0

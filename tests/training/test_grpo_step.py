@@ -233,6 +233,30 @@ def test_a_batch_whose_ratios_explode_is_skipped(update):
   assert not any(leaf.any() for leaf in jax.tree.leaves(run.grads))
 
 
+def test_a_ratio_that_is_no_number_is_not_within_the_limit(update):
+  batch = _batch()
+  old = batch.old_logprobs.copy()
+  old[batch.weights > 0] = np.nan
+  run = update(dataclasses.replace(batch, old_logprobs=old))
+  assert run.metrics['skipped'] == 1
+  assert not any(leaf.any() for leaf in jax.tree.leaves(run.grads))
+
+
+def test_groups_without_advantage_would_have_changed_nothing(update):
+  tiny = [np.full(3, 1e-30, np.float32), ADVANTAGES[1]]
+  kept = batching.make_batch(GROUPS, tiny, **SHAPE)
+  none = [np.zeros(3, np.float32), ADVANTAGES[1]]
+  dropped = batching.make_batch(GROUPS, none, **SHAPE)
+  stats = [batching.batch_stats(batch) for batch in (kept, dropped)]
+  assert stats[0].dropped_tasks == 0 and stats[1].dropped_tasks == 1
+  assert stats[1].tokens < stats[0].tokens
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+    update(dropped).grads,
+    update(kept).grads,
+  )
+
+
 def test_a_batch_of_nothing_changes_nothing(update):
   run = update(batching.make_batch(GROUPS, [np.zeros(3)] * 2, **SHAPE))
   assert not any(leaf.any() for leaf in jax.tree.leaves(run.grads))
@@ -268,6 +292,13 @@ def test_rescored_batch_starts_at_ratio_one(update):
     [metrics['ratio_mean'], metrics['ratio_max']], 1, rtol=1e-5
   )
   np.testing.assert_allclose(metrics['approx_kl'], 0, atol=1e-6)
+  np.testing.assert_array_equal(batch.behavior_logprobs, _batch().old_logprobs)
+  # Again, with other parameters: what the engine said stays.
+  again = rescore(jax.tree.map(lambda p: p * 1.1, examples.params()), batch)
+  assert np.any(again.old_logprobs != batch.old_logprobs)
+  np.testing.assert_array_equal(
+    again.behavior_logprobs, batch.behavior_logprobs
+  )
   # Σ weight · A, since every ratio is 1.
   expected = -np.sum(np.asarray(batch.weights) * np.asarray(batch.advantages))
   np.testing.assert_allclose(metrics['loss'], expected, rtol=1e-5, atol=1e-6)
@@ -313,6 +344,13 @@ def test_reference_is_given_exactly_if_it_is_read(update, regularised):
     regularised(_batch())
   with pytest.raises(ValueError, match='ref_params'):
     update(_batch(), examples.params())
+
+
+def test_refuses_unknown_levels():
+  with pytest.raises(ValueError, match='ratio_level must be one of'):
+    _make(ratio_level='turn')
+  with pytest.raises(ValueError, match='tis_level must be one of'):
+    _make(tis_level='on')
 
 
 def test_rows_must_divide_over_the_devices():

@@ -1,3 +1,6 @@
+import dataclasses
+
+import numpy as np
 import pytest
 
 from wideseek_jax import testing, types
@@ -47,8 +50,45 @@ def test_rollout_metrics_count_agents():
   assert found['rollout/failed_agents'] == pytest.approx(1 / 3)
 
 
+def _scored(reward, *turns, format_ok=True):
+  """A rollout whose agents have so many turns of one token, and its score."""
+  agents = []
+  for index, count in enumerate(turns):
+    agent = testing.trajectory([0, 1] * count, agent=index)
+    made = tuple(
+      types.Turn(2 * i + 1, 2 * i + 2, 'stop', '') for i in range(count)
+    )
+    agents.append(dataclasses.replace(agent, turns=made))
+  rollout = types.Rollout('t', 0, tuple(agents))
+  return rollout, types.Score(reward, {'format_ok': float(format_ok)})
+
+
+def test_advantages_count_trained_turns():
+  # Rollouts of 1 and 2 + 1 turns; a third without the right form, of whose two
+  # turns the last alone is trained.
+  made = [
+    _scored(1.0, 1),
+    _scored(0.0, 2, 1),
+    _scored(0.0, 2, format_ok=False),
+  ]
+  groups, scores = [[r for r, _ in made]], [[s for _, s in made]]
+  (got,) = loop.score_advantages(groups, scores)
+  # 1, 0, 0: mean 1/3, sample deviation 1/√3.
+  root = np.sqrt(3)
+  np.testing.assert_allclose(got, [2 / root, -1 / root, -1 / root], rtol=1e-5)
+  (got,) = loop.score_advantages(groups, scores, level='turn', estimator='rloo')
+  # 1 - 0; 0 - 1/(1 + 1); 0 - 1/(1 + 3).
+  np.testing.assert_allclose(got, [1, -1 / 2, -1 / 4], rtol=1e-6)
+
+
+def test_minibatches_must_divide_the_tasks():
+  with pytest.raises(ValueError, match='tasks_per_step 8 does not divide'):
+    loop.LoopConfig(tasks_per_step=8, minibatches=3)
+
+
 @pytest.mark.parametrize(
-  'name', ['num_steps', 'tasks_per_step', 'checkpoint_every']
+  'name',
+  ['num_steps', 'tasks_per_step', 'checkpoint_every', 'epochs', 'minibatches'],
 )
 def test_zero_is_refused(name):
   with pytest.raises(ValueError, match=f'loop.{name} must be at least 1'):
