@@ -53,7 +53,7 @@ def _params(seed=None):
   # To float32 and back: the step sees the same numbers.
   return jax.tree.map(
     lambda p: (
-      (p + 0.03 * rng.normal(size=p.shape) * p.std())
+      (p + 0.1 * rng.normal(size=p.shape) * p.std())
       .astype(np.float32)
       .astype(np.float64)
     ),
@@ -175,7 +175,7 @@ def test_the_step_is_the_oracle(variant, shape):
     direction /= np.linalg.norm(direction)
     slope = oracle.slope(moved, leaf, direction)
     np.testing.assert_allclose(
-      np.sum(grad * direction), slope, rtol=1e-4, atol=2e-6
+      np.sum(grad * direction), slope, rtol=1e-4, atol=5e-6
     )
   # Every bound was met, or this says little.
   for name in ('clip_low', 'clip_high', 'clip_dual', 'tis_capped'):

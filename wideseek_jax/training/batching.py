@@ -5,8 +5,8 @@ supervised training). Out: a `Batch` of NumPy arrays: every trained agent's
 trajectory is one segment of one row, a prompt that several of a row read stands
 in it once, every token carries its final weight, and rows are dealt into
 micro-batches. Weights come from what is really trained (`rl.weights`), before
-anything is packed; so packing, micro-batches and
-sharding cannot change the objective.
+anything is packed; so packing, micro-batches and sharding cannot change the
+objective.
 """
 
 import dataclasses
