@@ -79,7 +79,7 @@ def _logprobs(params, agent):
 
 def _groups():
   """Random groups; the engine's log-probs are near those of OLD."""
-  groups, advantages = examples.random_groups(14, size=3)
+  groups, advantages = examples.random_groups(14, tasks=3, size=3)
   rng = np.random.default_rng(3)
 
   def sampled(agent):
@@ -102,15 +102,25 @@ def _groups():
 GROUPS, ADVANTAGES = _groups()
 
 
+# What does not move with the parameters, by agent.
+FIXED = {
+  id(trajectory): (_logprobs(OLD, trajectory), _logprobs(REF, trajectory))
+  for group in GROUPS
+  for rollout in group
+  for trajectory in rollout.trajectories
+}
+
+
 def _oracle_loss(params, options):
   def agent(trajectory):
     logits, targets = _logits(params, trajectory)
+    old, ref = FIXED[id(trajectory)]
     return oracle.Agent(
       logits=logits,
       targets=targets,
-      old=_logprobs(OLD, trajectory),
+      old=old,
       behavior=trajectory.behavior_logprobs[trajectory.sample_mask],
-      ref=_logprobs(REF, trajectory),
+      ref=ref,
     )
 
   tasks = [
