@@ -80,6 +80,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(whole, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, resumed.params, policy.params)
 
 
+@pytest.mark.slow
 def test_every_option_of_an_update_in_one_run(tmp_path):
   """Epochs, minibatches, rescoring, reference: config to metrics."""
   config = small_config()
