@@ -44,7 +44,8 @@ def _attention(q_TNH, k_TKH, v_TKH):
 def logits(params, tokens):
   """[T, V] float64 of tokens [T], with parameters as NumPy arrays."""
   x = params['embedding'][tokens]
-  for layer in params['layers'].values():
+  for index in range(len(params['layers']['query'])):
+    layer = {name: x[index] for name, x in params['layers'].items()}
     normed = _norm(x, layer['attn_norm'])
     heads = {
       name: np.einsum('TD,DNH->TNH', normed, layer[name])
