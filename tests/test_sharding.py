@@ -95,9 +95,7 @@ def test_an_array_is_made_of_its_parts():
   assert made.sharding == target
   # Four quarters, each once though two devices hold it.
   assert asked == [(4, 2)] * 4
-  np.testing.assert_array_equal(
-    sharding.make_array((8, 4), None, read), whole
-  )
+  np.testing.assert_array_equal(sharding.make_array((8, 4), None, read), whole)
 
 
 @pytest.mark.parametrize(

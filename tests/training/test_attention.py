@@ -42,9 +42,7 @@ def expected():
   causal_TS = place[:, None] >= place[None, :]
   open_BTS = place[None, :, None] < ENDS[:, None, :]
   mask_BTS = causal_TS[None] & open_BTS
-  return _with_gradients(
-    lambda *qkv: layers.masked_attention(*qkv, mask_BTS)
-  )
+  return _with_gradients(lambda *qkv: layers.masked_attention(*qkv, mask_BTS))
 
 
 def _same(got, expected):

@@ -74,9 +74,7 @@ def test_equals_the_blocks(how, sizes):
 def test_kernels_lower_for_their_devices(how, platform, call):
   # What the kernels' compilers refuse (block sizes, types) is refused here.
   def loss(q, k, v, ends):
-    attend = attention.make_attend(
-      how, examples.mesh(), CONFIG, ends, block=64
-    )
+    attend = attention.make_attend(how, examples.mesh(), CONFIG, ends, block=64)
     return attend(0, q, k, v, None)[0].astype(jnp.float32).sum()
 
   def shape(*sizes, dtype=jnp.bfloat16):
