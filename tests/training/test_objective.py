@@ -148,7 +148,7 @@ def _run(options, mesh):
   batch = batching.make_batch(
     GROUPS,
     ADVANTAGES,
-    row_len=16,
+    row_len=14,
     rows_per_micro_batch=4,
     aggregation=aggregation,
   )
