@@ -101,3 +101,23 @@ def test_blocks_nobody_sees_are_not_read():
     np.testing.assert_allclose(out[:, part], 1, rtol=1e-6)
     np.testing.assert_allclose(d_q[:, part], 0, atol=1e-6)
   assert np.isfinite(d_v).all()
+
+
+def test_memory_is_linear_in_the_length_of_rows():
+  def temporary(size):
+    def gradient(ends, *qkv):
+      attend = packed_attention.packed_attend(ends, block=64)
+
+      def total(*qkv):
+        return jnp.sum(attend(0, *qkv, None)[0])
+
+      return jax.grad(total, (0, 1, 2))(*qkv)
+
+    ends = jax.ShapeDtypeStruct((1, size), jnp.int32)
+    q, k = (
+      jax.ShapeDtypeStruct((1, size, heads, H), jnp.float32) for heads in (N, K)
+    )
+    compiled = jax.jit(gradient).lower(ends, q, k, k).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+  assert temporary(2048) < 2.2 * temporary(1024)
