@@ -41,7 +41,9 @@ def _fit(config, name, make_batch, shape, params, mesh):
   state = train_state.init_train_state(shape, optimizer, mesh, params)
   if checkpoint.latest_step(folder) is not None:
     abstract = train_state.abstract_train_state(shape, optimizer, mesh)
-    state, _ = checkpoint.restore_latest(folder, abstract)
+    state, extra = checkpoint.restore_latest(folder, abstract)
+    if extra['ended']:
+      return state.params
   state = warm_start.fit(
     state,
     sft_step.make_sft_step(shape, optimizer, mesh, logprob_chunk=128),
@@ -52,13 +54,14 @@ def _fit(config, name, make_batch, shape, params, mesh):
       batch=dict(options.batch),
     ),
     options.num_steps,
+    enough=options.enough,
     log=lambda step, m: print(
       f'{name} {step}/{options.num_steps}: loss {m["loss"]:.4f}, '
       f'accuracy {m["accuracy"]:.4f}, {m["seconds"]:.0f} s',
       flush=True,
     ),
-    save=lambda state: checkpoint.save(
-      folder, state, extra={}, config=config.to_dict(), keep=1
+    save=lambda state, ended: checkpoint.save(
+      folder, state, extra={'ended': ended}, config=config.to_dict(), keep=1
     ),
   )
   return state.params

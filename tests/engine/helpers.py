@@ -21,7 +21,7 @@ CONFIG = model_config.ModelConfig(
   head_dim=4,
   max_context=48,
 )
-# One shape a call, so that all tests share three compilations.
+# Few shapes, so that all tests share five compilations.
 SIZES = {
   'num_rows': 4,
   'num_pages': 48,

@@ -171,9 +171,9 @@ def sharded_engine():
 
 def test_compilations_are_counted_and_constant(sharded_engine):
   # The only engine on two devices: no other test compiled its shapes. One
-  # batch and one context; prefill without and with a context.
+  # context; chunks of 1, 2 and 4 rows, prefill of 1 and 3.
   engine = sharded_engine
-  assert engine.warm_up() == 3
+  assert engine.warm_up() == 5
   for seed, length in enumerate((1, 13, 30)):
     for sampling in (
       helpers.plain(3),
@@ -188,7 +188,7 @@ def test_compilations_are_counted_and_constant(sharded_engine):
   helpers.run(engine, sequences)
   engine.set_params(helpers.params())
   helpers.turn(engine, helpers.prompt(1, 9))
-  assert engine.compile_count == engine.stats().compile_count == 3
+  assert engine.compile_count == engine.stats().compile_count == 5
 
 
 def test_tensor_parallel_decoding_samples_the_same(sharded_engine):
@@ -206,3 +206,26 @@ def test_contexts_to_compile_for():
   assert device.context_buckets(32, 1024) == (128, 256, 384, 512, 768, 1024)
   assert device.context_buckets(48, 700) == (144, 288, 384, 528, 720)
   assert device.context_buckets(4, 50) == (52,)
+
+
+@pytest.mark.parametrize(('readers', 'rows'), [(3, [1, 1, 1]), (5, [8])])
+def test_few_readers_read_one_by_one(readers, rows, monkeypatch):
+  # A call of 8 rows costs as much for 3 of them as for all.
+  engine = helpers.make(num_rows=8, prefill_rows=8)
+  calls = []
+  read = engine._device._read
+  monkeypatch.setattr(
+    engine._device,
+    '_read',
+    lambda chosen, num_rows, *shape: (
+      calls.append(num_rows),
+      read(chosen, num_rows, *shape),
+    ),
+  )
+  sequences = [engine.open() for _ in range(readers)]
+  for sequence in sequences:
+    # 4 tokens to read, and one to begin with.
+    prompt = helpers.prompt(sequence, 5)
+    engine.submit(sequence, prompt, helpers.plain(2), (sequence,))
+  helpers.run(engine, sequences)
+  assert calls == rows

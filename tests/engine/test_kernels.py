@@ -233,9 +233,9 @@ def test_an_engine_samples_the_same(how, reference):
 
 @pytest.mark.parametrize(
   ('how', 'count'),
-  # The TPU kernel: a chunk, a read. The GPU kernel: chunks for 128, 256, 384
-  # and 512 tokens of context, reads behind none and behind each of those.
-  [('ragged', 2), ('triton', 4 + 5)],
+  # The TPU kernel: chunks of 1 and 3 rows, reads of 1 and 2. The GPU kernel:
+  # chunks for 128, 256, 384 and 512 tokens of context, reads for 256 and 512.
+  [('ragged', 2 + 2), ('triton', 4 * 2 + 2 * 2)],
   indirect=['how'],
 )
 def test_widths_are_compiled_where_they_cost(how, count):

@@ -136,14 +136,34 @@ def test_fit_learns_and_goes_on_where_it_was(tokenizer):
       batch={'row_len': 256, 'min_micro_batches': 8},
     )
 
-  def fit(state, num_steps, log=lambda step, metrics: None):
+  def fit(state, num_steps, log=lambda step, metrics: None, **options):
     return warm_start.fit(
-      state, update, make_batch, num_steps, log=log, log_every=1
+      state, update, make_batch, num_steps, log=log, log_every=1, **options
     )
 
-  losses = []
-  whole = fit(start(), 8, lambda step, metrics: losses.append(metrics['loss']))
+  losses, accuracies = [], []
+
+  def note(step, metrics):
+    losses.append(metrics['loss'])
+    accuracies.append(metrics['accuracy'])
+
+  whole = fit(start(), 8, note)
   assert len(losses) == 8 and losses[-1] < losses[0] - 0.5
   parts = fit(fit(start(), 3), 8)
   jax.tree.map(np.testing.assert_array_equal, whole.params, parts.params)
   assert transformer.param_shapes(config).keys() == whole.params.keys()
+
+  # It ends with the first batch that is good enough, and says so once.
+  enough = sorted(accuracies[:6])[-1]
+  first = accuracies.index(enough) + 1
+  saved = []
+  learned = fit(
+    start(),
+    8,
+    enough=enough,
+    save=lambda state, ended: saved.append((int(state.step), ended)),
+    save_every=2,
+  )
+  expected = [(step, step == first) for step in range(2, first + 1, 2)]
+  expected += [(first, True)] if first % 2 else []
+  assert saved == expected and int(learned.step) == first < 8

@@ -62,8 +62,7 @@ class Attention:
       consecutive positions, then lets a query see all positions up to its own.
       What a row's pages hold beyond them is never seen, whatever it is.
     close: (pages as opened, cache, tables) -> pages: once, at the end.
-    copies_context: an opened cache is a copy of all that the rows hold, and
-      all scores of a call are held at a time.
+    copies_context: an opened cache is a copy of all that the rows hold.
     any_width: what a call costs follows what its rows hold, not how wide their
       tables are: one width is enough.
     objection: (head_dim, page_size) -> why it cannot serve them, '' if it can.

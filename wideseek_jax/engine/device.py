@@ -6,6 +6,7 @@ engine decides who reads and who samples, this module only does it.
 """
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -69,15 +70,21 @@ class Device:
     self._max_context = max_context
     if how.any_width:
       self._contexts = (-(-max_context // page_size) * page_size,)
-      self._held_before = self._contexts
     else:
       self._contexts = context_buckets(page_size, max_context)
-      self._held_before = (0, *self._contexts)
-    # The last agents of a task sample nearly alone: a second, small batch.
+    # Reading looks at keys as far as rows reach, whatever the width of their
+    # tables: every second length is enough.
+    self._held_before = self._contexts[::-2][::-1]
+    # Leads sample by themselves, subagents in crowds that dwindle: rows that
+    # nobody needs are left out.
     share = num_rows // self.num_shards
-    shares = sorted({share // 8 or share, share})
-    self._row_buckets = tuple(size * self.num_shards for size in shares)
-    self._read_lens = tuple(sorted({page_size, prefill_len}))
+    shares = {share // part for part in (8, 4, 2, 1) if share >= part}
+    self._row_buckets = tuple(n * self.num_shards for n in sorted(shares))
+    # Padding is computed too: prompts and answers of tools differ in length.
+    halvings = (prefill_len // page_size).bit_length()
+    lens = {page_size * 2**i for i in range(halvings)} | {prefill_len}
+    self._read_lens = tuple(sorted(lens))
+    self._read_rows = tuple(sorted({self.num_shards, self.prefill_rows}))
     self._by_row = jax.sharding.NamedSharding(
       mesh, sharding.full_spec(('batch',), table)
     )
@@ -104,8 +111,13 @@ class Device:
     every = [one for shard in chosen for one in shard]
     longest = max(count for _, count in every)
     held = max(sequence.table.length for sequence, _ in every)
-    context = _bucket(self._held_before, held)
-    self._read(chosen, _bucket(self._read_lens, longest), context)
+    needed = max(map(len, chosen)) * self.num_shards
+    self._read(
+      chosen,
+      _bucket(self._read_rows, needed),
+      _bucket(self._read_lens, longest),
+      _bucket(self._held_before, held),
+    )
 
   def sample(self, chosen: list[sequences.Chosen]) -> decode.Sampled:
     """Samples a chunk of up to `num_rows` sequences.
@@ -136,18 +148,23 @@ class Device:
     for context in self._contexts:
       for num_rows in self._row_buckets:
         self._sample([], num_rows, context)
-    for context in self._held_before:
-      for read_len in self._read_lens:
-        self._read([], read_len, context)
+    for shape in itertools.product(
+      self._read_rows, self._read_lens, self._held_before
+    ):
+      self._read([], *shape)
 
   def _read(
-    self, chosen: list[sequences.Chosen], read_len: int, context: int
+    self,
+    chosen: list[sequences.Chosen],
+    num_rows: int,
+    read_len: int,
+    context: int,
   ) -> None:
     before = decode.num_traces()
     rows = sequences.prefill_rows(
-      chosen, self.prefill_rows, read_len, context, self._page_size
+      chosen, num_rows, read_len, context, self._page_size
     )
-    rows = jax.device_put(rows, self._by_row)
+    rows = self._deal(rows)
     self._pages = decode.prefill(
       self._config,
       self._how,
@@ -165,7 +182,7 @@ class Device:
     rows = sequences.decode_rows(
       chosen, num_rows, self.chunk_len, context, self._page_size
     )
-    rows = jax.device_put(rows, self._by_row)
+    rows = self._deal(rows)
     self._pages, sampled = decode.decode_chunk(
       self._config,
       self._how,
@@ -177,6 +194,12 @@ class Device:
     )
     self.compile_count += decode.num_traces() - before
     return sampled
+
+  def _deal(self, rows):
+    """Deals the rows out; one device takes host arrays as they are, faster."""
+    if self._mesh.size == 1:
+      return rows
+    return jax.device_put(rows, self._by_row)
 
   def _empty_pages(self, num_pages: int) -> attention.Layers:
     shapes = attention.page_shapes(

@@ -7,12 +7,16 @@ matrix products: keys [R, K, H, S], values [R, K, S, H]. Fast where contexts are
 short and memory is plenty: the buffers hold all rows at the longest context.
 """
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 
-from wideseek_jax.engine import attention
+from wideseek_jax.engine import attention, blockwise
+
+# Keys that prefill scores at a time.
+BLOCK_KEYS = 128
 
 
 def page_shapes(
@@ -110,20 +114,30 @@ def attend(
   K, S = v_RKSH.shape[1:3]
   k_RKHS = jax.vmap(write_key)(k_RKHS, k_RTKH.transpose(0, 2, 3, 1), start_R)
   v_RKSH = jax.vmap(write_value)(v_RKSH, v_RTKH.transpose(0, 2, 1, 3), start_R)
-  # The heads of a group and the times side by side (M): one matrix product a
-  # kv head. Few, simple passes over the scores: on CPU they cost as much as
-  # the products.
+  if T > 1:
+    width = math.gcd(S, BLOCK_KEYS)
+
+    def fetch(block):
+      cut = functools.partial(
+        jax.lax.dynamic_slice_in_dim,
+        start_index=block * width,
+        slice_size=width,
+      )
+      return cut(k_RKHS, axis=3), cut(v_RKSH, axis=2)
+
+    out_RTNH = blockwise.attend(q_RTNH, positions_RT, fetch)
+    return out_RTNH, (k_RKHS, v_RKSH)
+  # The heads of a group side by side (M): one matrix product a kv head. Few,
+  # simple passes over the scores: on CPU they cost as much as the products.
   G = N // K
-  q_RKGTH = q_RTNH.reshape(R, T, K, G, H).transpose(0, 2, 3, 1, 4)
   scores_RKMS = jnp.einsum(
     'RKMH,RKHS->RKMS',
-    q_RKGTH.reshape(R, K, G * T, H) * (1 / math.sqrt(H)),
+    q_RTNH.reshape(R, K, G, H) * (1 / math.sqrt(H)),
     k_RKHS,
     preferred_element_type=jnp.float32,
   )
-  seen_RTS = jnp.arange(S)[None, None, :] <= positions_RT[:, :, None]
-  bias_RTS = jnp.where(seen_RTS, 0.0, -jnp.inf)
-  scores_RKMS += jnp.tile(bias_RTS, (1, G, 1))[:, None, :, :]
+  seen_RS = jnp.arange(S)[None, :] <= positions_RT
+  scores_RKMS += jnp.where(seen_RS, 0.0, -jnp.inf)[:, None, None, :]
   top = jnp.max(scores_RKMS, axis=-1, keepdims=True)
   weights_RKMS = jnp.exp(scores_RKMS - top)
   total_RKM = jnp.sum(weights_RKMS, axis=-1)
@@ -133,9 +147,7 @@ def attend(
     v_RKSH,
     preferred_element_type=jnp.float32,
   )
-  out_RKMH = out_RKMH / total_RKM[..., None]
-  out_RKGTH = out_RKMH.reshape(R, K, G, T, H)
-  out_RTNH = out_RKGTH.transpose(0, 3, 1, 2, 4).reshape(R, T, N, H)
+  out_RTNH = (out_RKMH / total_RKM[..., None]).reshape(R, T, N, H)
   return out_RTNH.astype(q_RTNH.dtype), (k_RKHS, v_RKSH)
 
 

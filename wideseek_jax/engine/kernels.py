@@ -12,7 +12,7 @@ import warnings
 import jax
 import jax.numpy as jnp
 
-from wideseek_jax.engine import attention, gathered
+from wideseek_jax.engine import attention, blockwise, gathered
 
 # Keys and queries that the TPU kernel takes at a time: what its authors found
 # best for most shapes (its table of tuned sizes covers one TPU generation).
@@ -160,64 +160,21 @@ def triton_attend(
       q_RTNH[:, 0], k_pages, v_pages, table_RN, positions_RT[:, 0], interpret
     )
     return out_RNH[:, None], (k_pages, v_pages)
-  out_RTNH = _attend_in_blocks(q_RTNH, k_pages, v_pages, table_RN, positions_RT)
-  return out_RTNH, (k_pages, v_pages)
-
-
-def _attend_in_blocks(
-  q_RTNH, k_pages, v_pages, table_RN, positions_RT
-) -> jax.Array:
-  """Softmax over one block of keys after the other, as far as rows reach."""
-  R, T, N, H = q_RTNH.shape
-  K, _, page_size, _ = k_pages.shape
-  G = N // K
   width = min(max(1, BLOCK_KEYS // page_size), table_RN.shape[1])
-  S = width * page_size
   # Scratch fills the last block.
   table_RN = jnp.pad(table_RN, ((0, 0), (0, -table_RN.shape[1] % width)))
-  q_RTKGH = q_RTNH.reshape(R, T, K, G, H) * (1 / math.sqrt(H))
 
-  def add_block(block, state):
-    top_KRGT, total_KRGT, sum_KRGTH = state
+  def fetch(block):
     ids_RW = jax.lax.dynamic_slice_in_dim(table_RN, block * width, width, 1)
-    k_KRSH = k_pages[:, ids_RW].reshape(K, R, S, H)
-    v_KRSH = v_pages[:, ids_RW].reshape(K, R, S, H)
-    scores_KRGTS = jnp.einsum(
-      'RTKGH,KRSH->KRGTS',
-      q_RTKGH,
-      k_KRSH,
-      preferred_element_type=jnp.float32,
-    )
-    seen_RTS = (block * S + jnp.arange(S))[None, None] <= positions_RT[
-      ..., None
-    ]
-    scores_KRGTS = jnp.where(seen_RTS[None, :, None], scores_KRGTS, -jnp.inf)
-    # Finite from the first block on: every query sees position 0.
-    new_KRGT = jnp.maximum(top_KRGT, jnp.max(scores_KRGTS, axis=-1))
-    weights_KRGTS = jnp.exp(scores_KRGTS - new_KRGT[..., None])
-    fade_KRGT = jnp.exp(top_KRGT - new_KRGT)
-    part_KRGTH = jnp.einsum(
-      'KRGTS,KRSH->KRGTH',
-      weights_KRGTS.astype(v_KRSH.dtype),
-      v_KRSH,
-      preferred_element_type=jnp.float32,
-    )
+    k_KRWPH, v_KRWPH = k_pages[:, ids_RW], v_pages[:, ids_RW]
+    K, R, W, P, H = k_KRWPH.shape
     return (
-      new_KRGT,
-      total_KRGT * fade_KRGT + jnp.sum(weights_KRGTS, axis=-1),
-      sum_KRGTH * fade_KRGT[..., None] + part_KRGTH,
+      k_KRWPH.reshape(K, R, W * P, H).transpose(1, 0, 3, 2),
+      v_KRWPH.reshape(K, R, W * P, H).transpose(1, 0, 2, 3),
     )
 
-  state = (
-    jnp.full((K, R, G, T), -jnp.inf),
-    jnp.zeros((K, R, G, T)),
-    jnp.zeros((K, R, G, T, H)),
-  )
-  num_blocks = jnp.max(positions_RT) // S + 1
-  _, total_KRGT, sum_KRGTH = jax.lax.fori_loop(0, num_blocks, add_block, state)
-  out_KRGTH = sum_KRGTH / total_KRGT[..., None]
-  out_RTNH = out_KRGTH.transpose(1, 3, 0, 2, 4).reshape(R, T, N, H)
-  return out_RTNH.astype(q_RTNH.dtype)
+  out_RTNH = blockwise.attend(q_RTNH, positions_RT, fetch)
+  return out_RTNH, (k_pages, v_pages)
 
 
 def _triton_decode(

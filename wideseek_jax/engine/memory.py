@@ -136,8 +136,8 @@ def plan(
   Args:
     config: the model's shape.
     mesh: where to decode.
-    how: who reads the pages: the reference lays a row's keys side by side and
-      holds all scores; kernels read the pages where they are.
+    how: who reads the pages: the reference lays a row's keys side by side;
+      kernels read the pages where they are.
     dtype: of weights, activations and cache.
     budget: bytes that may be taken of each device; None if nobody knows.
     num_rows: as in `engine.Engine`; 0 to pick it.

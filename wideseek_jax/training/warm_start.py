@@ -9,6 +9,7 @@ copying helps.
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -263,21 +264,24 @@ def fit(
   make_batch: Callable[[int], batching.Batch],
   num_steps: int,
   *,
+  enough: float = math.inf,
   log: Callable[[int, dict[str, float]], None],
   log_every: int = 20,
-  save: Callable[[train_state.TrainState], None] = lambda state: None,
+  save: Callable[[train_state.TrainState, bool], None] = lambda *_: None,
   save_every: int = 200,
 ) -> train_state.TrainState:
-  """Runs supervised updates until the state has seen `num_steps` in all.
+  """Runs supervised updates until the lesson is learned, or long enough.
 
   Args:
     state: where to start; its step tells which batch comes next.
     update: the supervised step.
     make_batch: the batch of a step, built while the device is busy.
-    num_steps: the step to stop at.
+    num_steps: the step to stop at in any case.
+    enough: stop at the first logged batch of at least this accuracy.
     log: takes (step, metrics) every `log_every` updates.
     log_every: see above.
-    save: takes the state every `save_every` updates and at the end.
+    save: takes (state, whether this is the end) every `save_every` updates
+      and at the end.
     save_every: see above.
   """
   start, clock = int(state.step), time.monotonic()
@@ -287,9 +291,13 @@ def fit(
     done = step + 1
     if done < num_steps:
       batch = make_batch(done)
-    if done % log_every == 0 or done == num_steps:
+    ended = done == num_steps
+    if done % log_every == 0 or ended:
       scalars = {name: float(value) for name, value in metrics.items()}
       log(done, scalars | {'seconds': time.monotonic() - clock})
-    if done % save_every == 0 or done == num_steps:
-      save(state)
+      ended |= scalars['accuracy'] >= enough
+    if done % save_every == 0 or ended:
+      save(state, ended)
+    if ended:
+      break
   return state
