@@ -7,7 +7,6 @@ no step is faster than those bytes over the memory's bandwidth, which is
 measured first, in the same process. Weights are random. One line a batch.
 """
 
-import concurrent.futures
 import json
 import statistics
 import time
@@ -18,15 +17,13 @@ from absl import app, flags
 
 from experiments import bench_engine
 from wideseek_jax import types
-from wideseek_jax.agents import scheduler
 from wideseek_jax.engine import engine as engine_lib
 from wideseek_jax.models import config as model_config
 from wideseek_jax.models import transformer
 
-# Qwen3 shapes: vocab, width, mlp, layers, heads, kv heads, head size.
 PRESETS = bench_engine.PRESETS | {
-  'qwen3_0p6b': (151_936, 1024, 3072, 28, 16, 8, 128),
-  'qwen3_4b': (151_936, 2560, 9728, 36, 32, 8, 128),
+  'qwen3_0p6b': model_config.QWEN3['0.6b'],
+  'qwen3_4b': model_config.QWEN3['4b'],
 }
 
 _SHAPE = flags.DEFINE_enum(
@@ -110,8 +107,7 @@ def measure(config, params, dtype, rows: int) -> dict[str, float]:
     engine.set_params(params)  # Forgets all prefixes.
     engine.reset_stats()
     agents = [bench_engine.chat(i, [p], turn) for i, p in enumerate(prompts)]
-    with concurrent.futures.ThreadPoolExecutor(1) as executor:
-      scheduler.run(agents, engine, None, executor)
+    bench_engine.drive(agents, engine)
     return engine.stats()
 
   run()
@@ -129,7 +125,7 @@ def measure(config, params, dtype, rows: int) -> dict[str, float]:
 
 def main(argv: list[str]) -> None:
   del argv
-  config = model_config.ModelConfig(*PRESETS[_SHAPE.value])
+  config = PRESETS[_SHAPE.value]
   dtype = jnp.dtype(_DTYPE.value)
   on_cpu = jax.default_backend() == 'cpu'
   bandwidth = read_bandwidth(2**28 if on_cpu else 2**32)

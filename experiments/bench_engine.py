@@ -46,11 +46,11 @@ _RUN_PEERS = flags.DEFINE_string(
   'run_peers', None, "Folder of the peers' scripts: run in turn with ours."
 )
 
-# Qwen3 shapes: vocab, width, mlp, layers, heads, kv heads, head size.
+# Vocab, width, mlp, layers, heads, kv heads, head size.
 PRESETS = {
-  'micro': (64, 16, 32, 1, 2, 1, 8),
-  'tiny': (2048, 256, 768, 4, 8, 2, 32),
-  'small': (8192, 512, 1536, 8, 8, 2, 64),
+  'micro': model_config.ModelConfig(64, 16, 32, 1, 2, 1, 8),
+  'tiny': model_config.ModelConfig(2048, 256, 768, 4, 8, 2, 32),
+  'small': model_config.ModelConfig(8192, 512, 1536, 8, 8, 2, 64),
 }
 
 Agents = list[agent.Agent]
@@ -168,6 +168,12 @@ def _width(count: int, vocab: int) -> Case:
   return Case('width', count, agents, sizes)
 
 
+def drive(agents: Agents, engine: types.Engine) -> int:
+  """Runs agents, which call no tools, to their end; tokens they sampled."""
+  with concurrent.futures.ThreadPoolExecutor(1) as executor:
+    return sum(scheduler.run(agents, engine, None, executor))
+
+
 def measure(case: Case, config: model_config.ModelConfig, params) -> dict:
   """Times a case; returns its row."""
   engine = engine_lib.Engine(config, params, page_size=32, **case.sizes)
@@ -179,9 +185,7 @@ def measure(case: Case, config: model_config.ModelConfig, params) -> dict:
     engine.reset_stats()
 
   def run():
-    with concurrent.futures.ThreadPoolExecutor(1) as executor:
-      sampled = scheduler.run(case.agents(), engine, None, executor)
-    return sum(sampled), engine.stats()
+    return drive(case.agents(), engine), engine.stats()
 
   prepare()
   run()
@@ -212,7 +216,7 @@ def load_model() -> tuple[model_config.ModelConfig, transformer.Params]:
   """The preset's shape and weights, the peers' own if there is a folder."""
   models = _MODELS.value or (_RUN_PEERS.value and f'{_RUN_PEERS.value}/models')
   if not models:
-    config = model_config.ModelConfig(*PRESETS[_PRESET.value])
+    config = PRESETS[_PRESET.value]
     return config, transformer.init_params(config, jax.random.key(0))
   folder = pathlib.Path(models) / _PRESET.value
   config, params = hf.load_pretrained(folder)

@@ -27,14 +27,11 @@ from wideseek_jax.models import config as model_config
 
 # GiB of a chip that programs may use.
 CHIPS = {'v4': 30.75, 'v5e': 15.75, 'v5p': 95.74, 'v6e': 31.25}
-QWEN3 = {  # width, mlp, layers, query heads
-  '0.6b': (1024, 3072, 28, 16),
-  '4b': (2560, 9728, 36, 32),
-  '8b': (4096, 12288, 36, 32),
-}
 
 _TOPOLOGY = flags.DEFINE_string('topology', 'v5e:2x2', 'Chips and their grid.')
-_MODEL = flags.DEFINE_enum('model', '4b', list(QWEN3), 'Which Qwen3.')
+_MODEL = flags.DEFINE_enum(
+  'model', '4b', list(model_config.QWEN3), 'Which Qwen3.'
+)
 _MESH = flags.DEFINE_list('mesh', ['tensor=-1'], 'Sizes of its axes.')
 _ROWS = flags.DEFINE_integer('num_rows', 64, 'Rows that sample.')
 _PAGE = flags.DEFINE_integer('page_size', 64, 'Tokens a page.')
@@ -44,10 +41,7 @@ _CONTEXT = flags.DEFINE_integer('max_context', 32768, 'Tokens a row.')
 def main() -> None:
   if importlib.util.find_spec('libtpu') is None:
     raise ValueError("libtpu is missing: pip install 'wideseek_jax[tpu]'")
-  width, mlp, layers, heads = QWEN3[_MODEL.value]
-  config = model_config.ModelConfig(
-    151_936, width, mlp, layers, heads, 8, 128, tied=_MODEL.value != '8b'
-  )
+  config = model_config.QWEN3[_MODEL.value]
   chips = topologies.get_topology_desc(_TOPOLOGY.value, 'tpu').devices
   sizes = dict(axis.split('=') for axis in _MESH.value)
   sizes = {axis: int(size) for axis, size in sizes.items()}

@@ -8,15 +8,7 @@ from wideseek_jax import sharding
 from wideseek_jax.engine import ahead, kernels, memory
 from wideseek_jax.models import config as model_config
 
-QWEN3_4B = model_config.ModelConfig(
-  vocab_size=151_936,
-  embed_dim=2560,
-  mlp_dim=9728,
-  num_layers=36,
-  num_heads=32,
-  num_kv_heads=8,
-  head_dim=128,
-)
+QWEN3_4B = model_config.QWEN3['4b']
 SIZES = {
   'dtype': jnp.bfloat16,
   'max_context': 32_768,

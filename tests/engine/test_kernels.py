@@ -181,20 +181,23 @@ def test_heads_lie_apart_on_a_mesh(how, tensor, copies):
     assert np.prod(held) * parts == np.prod(shape.shape)
 
 
-def generate(attention_name, params):
-  """Turns of sequences that share, part inside a page and lose their pages."""
-  made = engine.Engine(
+def make(attention_name, params, **sizes):
+  return engine.Engine(
     CONFIG,
     params,
     num_rows=3,
-    num_pages=9,
     page_size=PAGE,
-    max_context=96,
     chunk_len=4,
     prefill_len=PAGE,
     prefill_rows=2,
     attention=attention_name,
+    **sizes,
   )
+
+
+def generate(attention_name, params):
+  """Turns of sequences that share, part inside a page and lose their pages."""
+  made = make(attention_name, params, num_pages=9, max_context=96)
   prompt = np.random.default_rng(0).integers(0, 32, 40).astype(np.int32)
   ended = []
   group = [made.open() for _ in range(4)]
@@ -239,18 +242,8 @@ def test_an_engine_samples_the_same(how, reference):
   indirect=['how'],
 )
 def test_widths_are_compiled_where_they_cost(how, count):
-  made = engine.Engine(
-    CONFIG,
-    transformer.init_params(CONFIG, jax.random.key(0)),
-    num_rows=3,
-    num_pages=40,
-    page_size=PAGE,
-    max_context=512,
-    chunk_len=2,
-    prefill_len=PAGE,
-    prefill_rows=2,
-    attention=how.name,
-  )
+  params = transformer.init_params(CONFIG, jax.random.key(0))
+  made = make(how.name, params, num_pages=40, max_context=512)
   assert made.warm_up() == count
   sequence = made.open()
   for length in (5, 200):

@@ -1,25 +1,13 @@
 """What a user gets who asks for what cannot be: one line, exit code 2, and
 nothing written."""
 
-import os
-import pathlib
-import subprocess
-import sys
+import functools
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[2]
+from tests.experiments import helpers
 
-
-def run(module, *args):
-  return subprocess.run(
-    [sys.executable, '-m', f'experiments.{module}', *args],
-    cwd=ROOT,
-    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
-    capture_output=True,
-    text=True,
-    timeout=200,
-  )
+run = functools.partial(helpers.run, timeout=200)
 
 
 def assert_refused(found, *words):

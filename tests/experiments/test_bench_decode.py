@@ -1,15 +1,10 @@
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import pytest
 
 from experiments import bench_decode
+from tests.experiments import helpers
 from wideseek_jax.models import config as model_config
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize('tied', [True, False])
@@ -28,15 +23,10 @@ def test_bytes_of_a_step_by_hand(tied):
 
 @pytest.mark.slow
 def test_it_runs():
-  found = subprocess.run(
-    [
-      *(sys.executable, '-m', 'experiments.bench_decode', '--shape=micro'),
-      *('--rows=1,4', '--prompt=32', '--new=32', '--page_size=16'),
-    ],
-    cwd=ROOT,
-    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
-    capture_output=True,
-    text=True,
+  found = helpers.run(
+    'bench_decode',
+    *('--shape=micro', '--rows=1,4'),
+    *('--prompt=32', '--new=32', '--page_size=16'),
   )
   assert found.returncode == 0, found.stderr[-2000:]
   rows = [json.loads(line) for line in found.stdout.splitlines()[1:]]

@@ -1,20 +1,13 @@
 import collections
-import concurrent.futures
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from absl.testing import flagsaver
 
 from experiments import bench_engine, bench_peers, bench_timing
+from tests.experiments import helpers
 from wideseek_jax import types
-from wideseek_jax.agents import scheduler
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 def peer(name, case, rate, **more):
@@ -121,9 +114,7 @@ def test_a_case_has_the_size_it_says(name, units):
     made = bench_engine.cases(name, 64)
   for case, expected in zip(made, units, strict=True):
     engine = FullTurnsEngine()
-    with concurrent.futures.ThreadPoolExecutor(1) as executor:
-      sampled = scheduler.run(case.agents(), engine, None, executor)
-    assert sum(sampled) == expected
+    assert bench_engine.drive(case.agents(), engine) == expected
     # All contexts fit.
     assert max(engine.held.values()) <= case.sizes['max_context']
 
@@ -144,17 +135,11 @@ def test_every_case_runs(names, tmp_path):
   ]
   peers.write_text('\n'.join(map(json.dumps, rows)))
   out = tmp_path / 'ours.jsonl'
-  found = subprocess.run(
-    [
-      *(sys.executable, '-m', 'experiments.bench_engine'),
-      *('--preset=micro', '--repeats=1', '--batches=2', '--budget_s=0'),
-      *(f'--peers={peers}', f'--out={out}'),
-      *(f'--cases={name}' for name in names),
-    ],
-    cwd=ROOT,
-    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
-    capture_output=True,
-    text=True,
+  found = helpers.run(
+    'bench_engine',
+    *('--preset=micro', '--repeats=1', '--batches=2', '--budget_s=0'),
+    *(f'--peers={peers}', f'--out={out}'),
+    *(f'--cases={name}' for name in names),
   )
   assert found.returncode == 0, found.stderr[-2000:]
   ours = {(r['case'], r['batch']): r for r in bench_peers.read(out)}

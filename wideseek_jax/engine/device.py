@@ -145,12 +145,13 @@ class Device:
   def warm_up(self) -> None:
     """Compiles every shape that a call can have."""
     self.mark()
-    for context in self._contexts:
-      for num_rows in self._row_buckets:
-        self._sample([], num_rows, context)
-    for shape in itertools.product(
+    samples = itertools.product(self._row_buckets, self._contexts)
+    for shape in samples:
+      self._sample([], *shape)
+    reads = itertools.product(
       self._read_rows, self._read_lens, self._held_before
-    ):
+    )
+    for shape in reads:
       self._read([], *shape)
 
   def _read(

@@ -61,6 +61,18 @@ class ModelConfig:
       raise ValueError(f'head_dim={self.head_dim} is odd')
 
 
+def _qwen3(width: int, mlp: int, layers: int, heads: int, **more: Any):
+  return ModelConfig(151_936, width, mlp, layers, heads, 8, 128, **more)
+
+
+# Published dense models (arXiv 2505.09388, Table 1), by size.
+QWEN3 = {
+  '0.6b': _qwen3(1024, 3072, 28, 16),
+  '4b': _qwen3(2560, 9728, 36, 32),
+  '8b': _qwen3(4096, 12288, 36, 32, tied=False),
+}
+
+
 def from_hf(fields: dict[str, Any]) -> ModelConfig:
   """Reads a config.json of model type qwen3.
 
