@@ -41,6 +41,8 @@ setuptools.setup(
       'ruff==0.17.6',
       'transformers>=5.0,<6',
     ],
+    # Parity with transformers and peft (tests/models/test_hf_torch.py).
+    'dev': ['peft>=0.21,<0.22', 'torch>=2.13,<2.14'],
     'cuda': ['jax[cuda13]>=0.10,<0.13'],
     'tpu': ['jax[tpu]>=0.10,<0.13'],
   },

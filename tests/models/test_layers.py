@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from wideseek_jax.models import config as model_config
 from wideseek_jax.models import layers
 
 masked_attention = jax.jit(layers.masked_attention)
@@ -25,6 +26,36 @@ def test_rotation_by_hand():
   turned = layers.rotate(x, sin, cos)[0, :, 0]
   expected = [[1.0, 0.0], [math.cos(1), math.sin(1)]]
   np.testing.assert_allclose(turned, expected, rtol=1e-6)
+
+
+def test_stretched_wavelengths_by_hand():
+  # head_dim 6, base 1000: 1, 0.1 and 0.01 radians a position, so 20, 2 and 0.2
+  # turns in 40 π positions. Above 4 turns a wave stays, below 1 it is 8 times
+  # as long; of the second (2 - 1) / (4 - 1) = 1/3 stays: 1/3 + 2/3 / 8 = 5/12.
+  scaling = model_config.RopeScaling(8.0, 1.0, 4.0, 40 * math.pi)
+  sin, cos = layers.rotary_angles(jnp.array([[0, 2]]), 6, 1e3, scaling)
+  angles = 2 * np.array([1, 0.1 * 5 / 12, 0.01 / 8])
+  np.testing.assert_allclose(sin[0, 1, 0], np.sin(angles), rtol=1e-5)
+  np.testing.assert_allclose(cos[0, 1, 0], np.cos(angles), rtol=1e-5)
+
+
+@pytest.mark.parametrize('num_in', [1, 2])
+def test_an_adapted_matrix_acts_as_the_sum(num_in):
+  random = np.random.default_rng(0)
+
+  def normal(*shape):
+    return random.normal(size=shape).astype(np.float32)
+
+  inner, outer = (2, 3, 4)[:num_in], (2, 3, 4)[num_in:]
+  base, a, b = normal(*inner, *outer), normal(*inner, 5), normal(5, *outer)
+  x = normal(7, *inner)
+  adapted = layers.Adapted(base, a, b, 0.5)
+  whole = base + 0.5 * np.tensordot(a, b, 1)
+  np.testing.assert_allclose(
+    layers.product(x, adapted, num_in),
+    np.tensordot(x, whole, num_in),
+    atol=1e-5,
+  )
 
 
 def test_rotary_scores_depend_on_distance_only():

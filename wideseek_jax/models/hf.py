@@ -6,8 +6,6 @@ in both directions; a folder is never half written, and of a sharded model each
 process reads the parts of its own devices.
 """
 
-import contextlib
-import json
 import math
 import os
 import pathlib
@@ -16,20 +14,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 from flax import traverse_util
 
-from wideseek_jax import files as files_lib
 from wideseek_jax import sharding
 from wideseek_jax.models import config as model_config
-from wideseek_jax.models import transformer
+from wideseek_jax.models import lora as lora_lib
+from wideseek_jax.models import tensor_files, transformer
 
-_WEIGHTS = 'model.safetensors'
-_INDEX = 'model.safetensors.index.json'
+_CONFIG = 'config.json'
 _OUTPUT = 'lm_head.weight'
-# Rows of two matrices that are compared at a time.
-_ROWS = 1 << 12
+# Old Llama folders have these, which follow from the configuration.
+_DERIVED = '.rotary_emb.inv_freq'
 
 _BLOCK_NAMES = {
   'attn_norm': 'input_layernorm',
@@ -93,58 +88,55 @@ def save_pretrained(
     folder: made if it is not there.
     config: the model's shape.
     params: as from `transformer.init_params`, any sharding this process sees.
-    dtype: storage type, float32 or bfloat16.
+    dtype: storage type: float32, bfloat16 or float16.
     max_file_bytes: more than this is split over several files with an index.
 
   Raises:
-    ValueError: params do not fit config.
+    ValueError: params do not fit config, or no such storage type.
   """
-  folder = pathlib.Path(folder)
-  folder.mkdir(parents=True, exist_ok=True)
+  dtype = jnp.dtype(dtype)
+  if dtype.name not in tensor_files.DTYPES:
+    raise ValueError(
+      f'dtype {dtype.name} is none of {tuple(tensor_files.DTYPES)}'
+    )
   flat = traverse_util.flatten_dict(params)
   shapes = traverse_util.flatten_dict(transformer.param_shapes(config))
-  _check_names({'/'.join(k) for k in flat}, {'/'.join(k) for k in shapes})
+  tensor_files.check_names(
+    'params', {'/'.join(k) for k in flat}, {'/'.join(k) for k in shapes}
+  )
   for path, expected in shapes.items():
-    _check_shape('/'.join(path), flat[path].shape, expected.shape)
-  dtype = jnp.dtype(dtype)
-  files: list[list[_Tensor]] = [[]]
-  size = total = 0
-  for tensor in _tensors(config):
-    num_bytes = math.prod(tensor.shape) * dtype.itemsize
-    if files[-1] and size + num_bytes > max_file_bytes:
-      files.append([])
-      size = 0
-    files[-1].append(tensor)
-    size += num_bytes
-    total += num_bytes
-  where = {}
-  for number, tensors in enumerate(files, start=1):
-    name = _WEIGHTS
-    if len(files) > 1:
-      name = f'model-{number:05d}-of-{len(files):05d}.safetensors'
-    # One file's tensors at a time are in host memory.
-    arrays = {t.name: _to_linear(t, flat[t.path], dtype) for t in tensors}
-    where |= dict.fromkeys(arrays, name)
-    with files_lib.replacing(folder / name) as partial:
-      safetensors.numpy.save_file(arrays, partial, metadata={'format': 'pt'})
-      partial.chmod(0o644)  # the library lets only their owner read them
-  if len(files) > 1:
-    index = {'metadata': {'total_size': total}, 'weight_map': where}
-    _write_json(folder / _INDEX, index)
-  else:
-    (folder / _INDEX).unlink(missing_ok=True)
+    if flat[path].shape != expected.shape:
+      raise ValueError(
+        f'{"/".join(path)} has shape {flat[path].shape}, not {expected.shape}'
+      )
+  folder = pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  tensors = {tensor.name: tensor for tensor in _tensors(config)}
+  tensor_files.write(
+    folder,
+    {n: math.prod(t.shape) * dtype.itemsize for n, t in tensors.items()},
+    lambda name: _to_linear(tensors[name], flat[tensors[name].path], dtype),
+    max_file_bytes,
+  )
   # Last: a folder with a config.json is complete.
-  _write_json(folder / 'config.json', model_config.to_hf(config, dtype.name))
-
-
-def _write_json(path: pathlib.Path, value: dict[str, Any]) -> None:
-  files_lib.write_text(path, json.dumps(value, indent=2) + '\n')
+  fields = model_config.to_hf(config, dtype.name)
+  tensor_files.write_json(folder / _CONFIG, fields)
 
 
 def load_config(folder: str | os.PathLike) -> model_config.ModelConfig:
-  """Reads config.json."""
-  text = (pathlib.Path(folder) / 'config.json').read_text()
-  return model_config.from_hf(json.loads(text))
+  """Reads config.json.
+
+  Raises:
+    FileNotFoundError: there is none.
+    ValueError: it is torn, lacks a field or is of a model that this package
+      does not have; names the field.
+  """
+  path = pathlib.Path(folder) / _CONFIG
+  fields = tensor_files.read_json(path)
+  try:
+    return model_config.from_hf(fields)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from error
 
 
 def load_pretrained(
@@ -165,46 +157,93 @@ def load_pretrained(
     (config, params).
 
   Raises:
-    ValueError: the weights do not fit config.json; names the tensors.
+    FileNotFoundError: there is no config.json, or there are no weights.
+    ValueError: a file is torn, or the weights do not fit config.json; names
+      file and tensors.
   """
-  folder = pathlib.Path(folder)
+  folder, dtype = pathlib.Path(folder), jnp.dtype(dtype)
   config = load_config(folder)
-  files = _weight_files(folder)
   tensors = {tensor.name: tensor for tensor in _tensors(config)}
-  # A tied model may be stored with its output layer as well.
-  extra = {_OUTPUT} if config.tied else set()
-  _check_names(set(files) - extra, set(tensors))
   targets = {} if shardings is None else traverse_util.flatten_dict(shardings)
   flat = {}
-  with contextlib.ExitStack() as stack:
-    opened = {
-      name: stack.enter_context(
-        safetensors.safe_open(folder / name, framework='np')
-      )
-      for name in set(files.values())
-    }
-    stored = {name: opened[files[name]].get_slice(name) for name in files}
+  with tensor_files.opened(folder) as stored:
+    extra = {name for name in stored if name.endswith(_DERIVED)}
+    if config.tied:
+      extra.add(_OUTPUT)  # it may be stored as well
+    places = {one.file for one in stored.values()}
+    tensor_files.check_names(
+      places.pop() if len(places) == 1 else folder,
+      set(stored) - extra,
+      set(tensors),
+    )
     parts: dict[tuple[str, ...], list[_Tensor]] = {}
     for name, tensor in tensors.items():
-      _check_shape(name, stored[name].get_shape(), tensor.linear_shape)
+      tensor_files.check_tensor(stored[name], tensor.linear_shape)
       parts.setdefault(tensor.path, []).append(tensor)
+    if config.tied and _OUTPUT in stored:
+      embedding = stored[_TOP_NAMES['embedding']]
+      tensor_files.check_tensor(stored[_OUTPUT], embedding.part.get_shape())
+      if not tensor_files.equal(stored[_OUTPUT], embedding):
+        raise ValueError(
+          f'{stored[_OUTPUT].file}: {_OUTPUT} differs from the embedding, but '
+          'config.json ties them; set tie_word_embeddings to false there'
+        )
     shapes = traverse_util.flatten_dict(transformer.param_shapes(config))
     for path, leaf in shapes.items():
 
       def read(index, mine=parts[path]):
         if mine[0].layer is None:
-          return _from_linear(mine[0], stored[mine[0].name], index, dtype)
+          return _from_linear(mine[0], stored[mine[0].name].part, index, dtype)
         return np.stack(
           [
-            _from_linear(tensor, stored[tensor.name], index[1:], dtype)
+            _from_linear(tensor, stored[tensor.name].part, index[1:], dtype)
             for tensor in mine[index[0]]
           ]
         )
 
       flat[path] = sharding.make_array(leaf.shape, targets.get(path), read)
-    if config.tied and _OUTPUT in files:
-      _check_tied(stored[_OUTPUT], stored[_TOP_NAMES['embedding']])
   return config, traverse_util.unflatten_dict(flat)
+
+
+def save_adapters(
+  folder: str | os.PathLike,
+  adapters: lora_lib.Adapters,
+  lora: lora_lib.Lora,
+  base: str = '',
+) -> None:
+  """Writes adapters alone, as the peft library reads them.
+
+  Args:
+    folder: made if it is not there.
+    adapters: as from `lora.init_adapters`; stored in float32.
+    lora: which there are.
+    base: name or folder of the model that they are for.
+  """
+  arrays = {}
+  for name, pair in adapters.items():
+    for factor, stack in pair.items():
+      num_in = transformer.NUM_IN[name] if factor == 'a' else 1
+      for layer, array in enumerate(stack):
+        full = (
+          f'base_model.model.model.layers.{layer}.{_BLOCK_NAMES[name]}'
+          f'.lora_{factor.upper()}.weight'
+        )
+        tensor = _Tensor(full, (name, factor), None, array.shape, num_in)
+        arrays[full] = _to_linear(tensor, array, np.float32)
+  folder = pathlib.Path(folder)
+  tensor_files.write_file(folder / 'adapter_model.safetensors', arrays)
+  fields = {
+    'peft_type': 'LORA',
+    'task_type': 'CAUSAL_LM',
+    'base_model_name_or_path': base,
+    'r': lora.rank,
+    'lora_alpha': lora.alpha,
+    'target_modules': [_BLOCK_NAMES[n].split('.')[1] for n in lora.targets],
+    'lora_dropout': 0.0,
+    'bias': 'none',
+    'inference_mode': True,
+  }
+  tensor_files.write_json(folder / 'adapter_config.json', fields)
 
 
 def _tensors(config: model_config.ModelConfig) -> list[_Tensor]:
@@ -218,7 +257,7 @@ def _tensors(config: model_config.ModelConfig) -> list[_Tensor]:
   for layer in range(config.num_layers):
     for name, leaf in stack.items():
       shape = leaf.shape[1:]
-      num_in = 0 if len(shape) == 1 else len(shape) - 1 if name == 'out' else 1
+      num_in = transformer.NUM_IN.get(name, 0)
       full = f'model.layers.{layer}.{_BLOCK_NAMES[name]}.weight'
       found.append(_Tensor(full, ('layers', name), layer, shape, num_in))
   return found
@@ -251,36 +290,3 @@ def _to_linear(tensor: _Tensor, array: Any, dtype: np.dtype) -> np.ndarray:
   if tensor.num_in:
     array = array.reshape(tensor.linear_shape[::-1]).T
   return np.ascontiguousarray(array)
-
-
-def _check_names(found: set[str], expected: set[str]) -> None:
-  missing, unknown = sorted(expected - found), sorted(found - expected)
-  if missing or unknown:
-    raise ValueError(f'missing tensors {missing}, unknown tensors {unknown}')
-
-
-def _check_shape(name: str, found: Any, expected: tuple) -> None:
-  if tuple(found) != tuple(expected):
-    raise ValueError(f'{name} has shape {tuple(found)}, not {tuple(expected)}')
-
-
-def _check_tied(output: Any, embedding: Any) -> None:
-  shape = output.get_shape()
-  rows = shape[0]
-  # The library refuses to slice beyond the end.
-  chunks = [slice(i, min(i + _ROWS, rows)) for i in range(0, rows, _ROWS)]
-  same = shape == embedding.get_shape() and all(
-    np.array_equal(output[chunk], embedding[chunk]) for chunk in chunks
-  )
-  if not same:
-    raise ValueError(
-      f'{_OUTPUT} differs from the embedding, but config.json ties them'
-    )
-
-
-def _weight_files(folder: pathlib.Path) -> dict[str, str]:
-  """Tensor name -> file name."""
-  if (folder / _INDEX).exists():
-    return json.loads((folder / _INDEX).read_text())['weight_map']
-  with safetensors.safe_open(folder / _WEIGHTS, framework='np') as file:
-    return dict.fromkeys(file.keys(), _WEIGHTS)

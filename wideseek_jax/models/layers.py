@@ -6,6 +6,7 @@ parameters. `full_causal_attend` is the reference of attention: training uses
 it on packed rows and the engine's cached attention is tested against it.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,11 +14,44 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from wideseek_jax.models import config as model_config
+
 # attend(layer, q_BTNH, k_BTKH, v_BTKH, cache) -> (out_BTNH, cache): decides
 # where keys and values live and which of them a query sees.
 Attend = Callable[
   [int, jax.Array, jax.Array, jax.Array, Any], tuple[jax.Array, Any]
 ]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Adapted:
+  """A matrix W that acts as W + scale · A B (arXiv 2106.09685 §4.1).
+
+  Attributes:
+    base: W [..., *in, *out].
+    a: A [..., *in, R].
+    b: B [..., R, *out].
+    scale: of the product.
+  """
+
+  base: jax.Array
+  a: jax.Array
+  b: jax.Array
+  scale: float = dataclasses.field(metadata={'static': True})
+
+
+def product(
+  x: jax.Array, matrix: jax.Array | Adapted, num_in: int = 1
+) -> jax.Array:
+  """Sums over the last num_in axes of x and the first num_in of the matrix.
+
+  A B is never formed, nor is the gradient of W where only A and B have one.
+  """
+  if isinstance(matrix, Adapted):
+    thin = matrix.scale * product(x, matrix.a, num_in)
+    return product(x, matrix.base, num_in) + product(thin, matrix.b)
+  return jnp.tensordot(x, matrix, num_in)
 
 
 def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
@@ -38,11 +72,21 @@ def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
 
 
 def rotary_angles(
-  positions_BT: jax.Array, head_dim: int, theta: float
+  positions_BT: jax.Array,
+  head_dim: int,
+  theta: float,
+  scaling: model_config.RopeScaling | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Sine and cosine, float32 [B, T, 1, H/2], of each position's rotations."""
   exponent = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
   frequency = 1.0 / theta**exponent
+  if scaling is not None:
+    # Short waves stay, long ones are stretched; in between the part that stays
+    # grows with the turns that a wave makes within the first context.
+    turns = scaling.original_context * frequency / (2 * math.pi)
+    span = scaling.high_factor - scaling.low_factor
+    stays = jnp.clip((turns - scaling.low_factor) / span, 0.0, 1.0)
+    frequency = frequency * (stays + (1.0 - stays) / scaling.factor)
   angle = positions_BT[:, :, None, None] * frequency[None, None, None, :]
   return jnp.sin(angle), jnp.cos(angle)
 
@@ -55,12 +99,14 @@ def rotate(x_BTNH: jax.Array, sin: jax.Array, cos: jax.Array) -> jax.Array:
 
 
 def gated_mlp(
-  x_BTD: jax.Array, gate_DF: jax.Array, up_DF: jax.Array, down_FD: jax.Array
+  x_BTD: jax.Array,
+  gate_DF: jax.Array | Adapted,
+  up_DF: jax.Array | Adapted,
+  down_FD: jax.Array | Adapted,
 ) -> jax.Array:
   """SwiGLU: (silu(x gate) * (x up)) down (arXiv 2002.05202)."""
-  gate_BTF = jnp.einsum('BTD,DF->BTF', x_BTD, gate_DF)
-  up_BTF = jnp.einsum('BTD,DF->BTF', x_BTD, up_DF)
-  return jnp.einsum('BTF,FD->BTD', jax.nn.silu(gate_BTF) * up_BTF, down_FD)
+  gate_BTF, up_BTF = product(x_BTD, gate_DF), product(x_BTD, up_DF)
+  return product(jax.nn.silu(gate_BTF) * up_BTF, down_FD)
 
 
 def masked_attention(

@@ -1,4 +1,4 @@
-"""The policy: a Qwen3 decoder as Flax NNX, used as a pytree of parameters.
+"""The policy: a Qwen3 or Llama decoder in Flax NNX, used as a params pytree.
 
 NNX modules say what there is and what a block does; they are split once, and
 from there on the package passes a nested dict of arrays and calls `apply`. The
@@ -10,23 +10,30 @@ paged one in the engine.
 
 import functools
 import math
-import zlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from flax import nnx, traverse_util
+from flax import nnx
 
-from wideseek_jax import sharding
 from wideseek_jax.models import config as model_config
-from wideseek_jax.models import layers
+from wideseek_jax.models import drawing, layers
 
 Params = dict[str, Any]
 # constrain(array, logical axis names) -> array; see sharding.constrain.
 Constrain = Callable[[jax.Array, tuple[str | None, ...]], jax.Array]
 
+# The matrices of a layer and how many of their axes come in; others go out.
+NUM_IN = {
+  'query': 1,
+  'key': 1,
+  'value': 1,
+  'out': 2,
+  'gate': 1,
+  'up': 1,
+  'down': 1,
+}
 RESIDUAL_AXES = ('batch', 'time', None)
 
 # What the backward pass finds of a block, beside the stream that entered it.
@@ -79,8 +86,9 @@ class Block(nnx.Module):
     self.query = _weight((D, N, H), ('embed', 'heads', 'head_dim'), D)
     self.key = _weight((D, K, H), ('embed', 'kv_heads', 'head_dim'), D)
     self.value = _weight((D, K, H), ('embed', 'kv_heads', 'head_dim'), D)
-    self.query_norm = _scale(H, 'head_dim')
-    self.key_norm = _scale(H, 'head_dim')
+    if c.qk_norm:
+      self.query_norm = _scale(H, 'head_dim')
+      self.key_norm = _scale(H, 'head_dim')
     self.out = _weight((N, H, D), ('heads', 'head_dim', 'embed'), N * H, gain)
     self.mlp_norm = _scale(D, 'embed')
     self.gate = _weight((D, F), ('embed', 'mlp'), D)
@@ -90,18 +98,24 @@ class Block(nnx.Module):
   def __call__(self, x_BTD, layer, sin, cos, attend, cache):
     eps = self.config.norm_eps
     normed = layers.rms_norm(x_BTD, self.attn_norm[...], eps)
-    q_BTNH = jnp.einsum('BTD,DNH->BTNH', normed, self.query[...])
-    k_BTKH = jnp.einsum('BTD,DKH->BTKH', normed, self.key[...])
-    v_BTKH = jnp.einsum('BTD,DKH->BTKH', normed, self.value[...])
-    q_BTNH = layers.rms_norm(q_BTNH, self.query_norm[...], eps)
-    k_BTKH = layers.rms_norm(k_BTKH, self.key_norm[...], eps)
+    q_BTNH = layers.product(normed, self.query.get_value())
+    k_BTKH = layers.product(normed, self.key.get_value())
+    v_BTKH = layers.product(normed, self.value.get_value())
+    if self.config.qk_norm:
+      q_BTNH = layers.rms_norm(q_BTNH, self.query_norm[...], eps)
+      k_BTKH = layers.rms_norm(k_BTKH, self.key_norm[...], eps)
     q_BTNH = layers.rotate(q_BTNH, sin, cos)
     k_BTKH = layers.rotate(k_BTKH, sin, cos)
     out_BTNH, cache = attend(layer, q_BTNH, k_BTKH, v_BTKH, cache)
-    x_BTD = x_BTD + jnp.einsum('BTNH,NHD->BTD', out_BTNH, self.out[...])
+    x_BTD = x_BTD + layers.product(out_BTNH, self.out.get_value(), num_in=2)
     normed = layers.rms_norm(x_BTD, self.mlp_norm[...], eps)
-    gate, up, down = self.gate[...], self.up[...], self.down[...]
-    return x_BTD + layers.gated_mlp(normed, gate, up, down), cache
+    gated = layers.gated_mlp(
+      normed,
+      self.gate.get_value(),
+      self.up.get_value(),
+      self.down.get_value(),
+    )
+    return x_BTD + gated, cache
 
 
 class Transformer(nnx.Module):
@@ -136,49 +150,19 @@ def init_params(
 ) -> Params:
   """Draws fresh parameters, each device's share where it will lie.
 
-  Every entry of a first axis, a layer's matrix or the vector of a token, has a
-  generator of its own: a process draws what its devices hold and no more, and
-  equal keys give equal parameters on every mesh.
-
   Args:
     config: the model's shape.
-    key: a JAX random key; not a traced one, the draw is the host's.
-    shardings: tree of shardings (`sharding.param_shardings`); the default
-      device if None.
+    key: see `drawing.draw`.
+    shardings: see `drawing.draw`.
 
   Returns:
     Nested dict of float32 arrays: embedding [V, D], layers.{attn_norm, query,
-    key, value, query_norm, key_norm, out, mlp_norm, gate, up, down} [L, ...],
-    final_norm [D], and unembedding [V, D] if untied.
+    key, value, query_norm, key_norm, out, mlp_norm, gate, up, down} [L, ...]
+    (without query_norm and key_norm in a Llama), final_norm [D], and
+    unembedding [V, D] if untied.
   """
-  seed = np.asarray(jax.random.key_data(key)).tolist()
-  stds = traverse_util.flatten_dict(_declared(config, lambda p: p.std))
-  where = {} if shardings is None else traverse_util.flatten_dict(shardings)
-
-  def array(path: tuple[str, ...], shape: tuple[int, ...]) -> jax.Array:
-    std = stds[path]
-    name = zlib.crc32('.'.join(path).encode())
-
-    # NumPy's generator: XLA takes seconds to compile a draw for every shape.
-    def draw(index: tuple[slice, ...]) -> np.ndarray:
-      if std is None:
-        return np.ones(shape, np.float32)[index]
-      first, *rest = index
-      return np.float32(std) * np.stack(
-        [
-          np.random.default_rng([*seed, name, i]).standard_normal(
-            shape[1:], np.float32
-          )[tuple(rest)]
-          for i in range(*first.indices(shape[0]))
-        ]
-      )
-
-    return sharding.make_array(shape, where.get(path), draw)
-
-  shapes = traverse_util.flatten_dict(param_shapes(config))
-  return traverse_util.unflatten_dict(
-    {path: array(path, leaf.shape) for path, leaf in shapes.items()}
-  )
+  stds = _declared(config, lambda param: param.std)
+  return drawing.draw(param_shapes(config), stds, key, shardings)
 
 
 def param_shapes(config: model_config.ModelConfig) -> Params:
@@ -251,7 +235,7 @@ def apply(
     raise ValueError(f'no remat {remat!r}; there are {tuple(REMAT)}')
   graph, _ = _abstract(Block, config)
   sin, cos = layers.rotary_angles(
-    positions_BT, config.head_dim, config.rope_theta
+    positions_BT, config.head_dim, config.rope_theta, config.rope_scaling
   )
 
   @REMAT[remat]
