@@ -80,6 +80,37 @@ def test_a_resumed_run_is_the_uninterrupted_one(whole, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, resumed.params, policy.params)
 
 
+def test_adapters_are_trained_and_resumed(tmp_path):
+  """Bit for bit, and the policy that is left is the merged one."""
+  config = small_config()
+  config.loop.eval_every = 0
+  config.lora.update(rank=2, targets=('query', 'up'), base_dtype='bfloat16')
+  config.grpo.kl_coef = 0.01
+  whole = run.train(config, tmp_path / 'whole')
+  config.loop.num_steps = 1
+  config.optimizer.total_steps = 2
+  run.train(config, tmp_path / 'cut')
+  config.loop.num_steps = 2
+  resumed = run.train(config, tmp_path / 'cut', resume=True)
+  ours, theirs = (rows_without_times(tmp_path / n) for n in ('cut', 'whole'))
+  assert json.dumps(ours) == json.dumps(theirs)
+  jax.tree.map(np.testing.assert_array_equal, resumed.params, whole.params)
+  # Fresh adapters are the reference, those of the second step are not.
+  assert ours[0]['train/ref_kl'] == pytest.approx(0, abs=1e-6)
+  assert ours[1]['train/ref_kl'] > 0
+  assert ours[1]['train/ratio_mean'] == pytest.approx(1, abs=1e-3)
+  base, _ = build.build_policy(config)
+  changed = jax.tree.map(
+    lambda a, b: bool((a != b).any()), base.params, whole.params
+  )
+  assert {name for name, x in changed['layers'].items() if x} == {'query', 'up'}
+  config.policy = str(tmp_path / 'whole/policy')
+  config.lora.base_dtype = 'float32'
+  loaded, _ = build.build_policy(config)
+  jax.tree.map(np.testing.assert_array_equal, loaded.params, whole.params)
+  assert (tmp_path / 'whole/adapters/adapter_model.safetensors').is_file()
+
+
 @pytest.mark.slow
 def test_every_option_of_an_update_in_one_run(tmp_path):
   """Epochs, minibatches, rescoring, reference: config to metrics."""
@@ -141,6 +172,7 @@ def test_a_reference_is_kept_only_if_it_is_read(kl_coef, tmp_path, monkeypatch):
     ('advantage', 'level', 'token', "'rollout' or 'turn'"),
     ('batch', 'aggregation', 'mean', "'dual_level' or 'token_mean'"),
     ('grpo', 'tis_level', 'token', 'set loop.rescore=True'),
+    ('lora', 'rank', -1, 'lora.rank=-1 is below 1'),
     ('loop', 'minibatches', 3, 'does not divide over loop.minibatches 3'),
   ],
 )

@@ -20,6 +20,7 @@ from wideseek_jax import tokenizer as tokenizer_lib
 from wideseek_jax.engine import engine as engine_lib
 from wideseek_jax.models import config as model_config
 from wideseek_jax.models import hf, transformer
+from wideseek_jax.models import lora as lora_lib
 from wideseek_jax.tasks import datasets, facts
 from wideseek_jax.tools import local, search
 from wideseek_jax.training import grpo_step, train_state
@@ -35,7 +36,8 @@ class Policy:
 
   Attributes:
     config: the model's shape.
-    params: float32 pytree, sharded by the training table.
+    params: pytree, sharded by the training table; float32, or the type that
+      config.lora holds frozen parameters in.
     mesh: where they live.
   """
 
@@ -97,8 +99,25 @@ def build_policy(config: Config) -> tuple[Policy, tokenizer_lib.Tokenizer]:
     transformer.logical_axes(shape),
     sharding.TRAIN_TABLE,
   )
-  _, params = hf.load_pretrained(folder, shardings)
+  lora = build_lora(config)
+  dtype = lora.base_dtype if lora else 'float32'
+  _, params = hf.load_pretrained(folder, shardings, dtype)
   return Policy(shape, params, mesh), tokenizer
+
+
+def build_lora(config: Config) -> lora_lib.Lora | None:
+  """Which adapters are trained; None if it is all parameters.
+
+  Raises:
+    ValueError: an option of config.lora has no such value.
+  """
+  return lora_lib.Lora(**config.lora) if config.lora.rank else None
+
+
+def build_frozen(config: Config, policy: Policy) -> lora_lib.Frozen | None:
+  """What adapters are added to: the policy; None if all of it is trained."""
+  lora = build_lora(config)
+  return lora and lora_lib.Frozen(policy.params, lora)
 
 
 def build_engine(config: Config, policy: Policy) -> engine_lib.Engine:
@@ -149,11 +168,16 @@ def build_tasks(config: Config, split: str) -> list[types.Task]:
 
 def init_train_state(config: Config, policy: Policy) -> train_state.TrainState:
   """The state before the first update."""
+  lora, trained = build_lora(config), policy.params
+  if lora:
+    key = jax.random.key(config.seed)
+    trained = lora_lib.init_adapters(policy.config, lora, key)
   return train_state.init_train_state(
     policy.config,
     train_state.make_optimizer(**config.optimizer),
     policy.mesh,
-    policy.params,
+    trained,
+    lora,
   )
 
 
@@ -165,15 +189,20 @@ def abstract_train_state(
     policy.config,
     train_state.make_optimizer(**config.optimizer),
     policy.mesh,
+    build_lora(config),
   )
 
 
 def build_train_step(config: Config, policy: Policy) -> Callable[..., Any]:
-  """The jitted GRPO step: (state, batch) -> (state, metrics)."""
+  """The jitted GRPO step: (state, batch) -> (state, metrics).
+
+  With config.lora it trains adapters of the policy's parameters as they are.
+  """
   return grpo_step.make_grpo_step(
     policy.config,
     train_state.make_optimizer(**config.optimizer),
     policy.mesh,
+    build_frozen(config, policy),
     temperature=config.rollout.temperature,
     **config.grpo,
   )

@@ -104,6 +104,16 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
       'length_hard': 5000,
     }
   )
+  # Arguments of models.lora.Lora; rank 0 trains all parameters.
+  config.lora = ml_collections.ConfigDict(
+    {
+      'rank': 0,
+      'alpha': 32.0,
+      'targets': ('query', 'key', 'value', 'out', 'gate', 'up', 'down'),
+      # 'bfloat16' halves what the frozen parameters take.
+      'base_dtype': 'float32',
+    }
+  )
   # Arguments of training.grpo_step.make_grpo_step.
   config.grpo = ml_collections.ConfigDict(
     {

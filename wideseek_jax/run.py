@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from wideseek_jax import build, progress, types
 from wideseek_jax.agents import rollout_config
 from wideseek_jax.evaluation import runner
-from wideseek_jax.models import hf
+from wideseek_jax.models import hf, lora
 from wideseek_jax.rl import advantages, weights
 from wideseek_jax.training import checkpoint, loop, metrics_log, train_state
 
@@ -85,6 +85,7 @@ def build_parts(
     reward=dict(config.reward),
     batch=dict(config.batch),
     advantage=dict(config.advantage),
+    frozen=build.build_frozen(config, policy),
   )
 
 
@@ -99,7 +100,8 @@ def train(
   """Trains a policy with GRPO; the workdir then holds the whole run.
 
   It writes checkpoints/, metrics.jsonl, TensorBoard events and, at the end,
-  policy/ (Hugging Face layout).
+  policy/ (Hugging Face layout) and, if it trained adapters, adapters/ (that of
+  peft).
 
   Args:
     config: see `config.default_config`.
@@ -125,9 +127,11 @@ def train(
     )
   else:
     state = build.init_train_state(config, policy)
-  # The policy as it was is kept only if something is measured against it.
+  # The policy as it was is kept only if something is measured against it or
+  # added to it.
   ref_params = policy.params if config.grpo.kl_coef else None
-  policy = dataclasses.replace(policy, params=state.params)
+  if not config.lora.rank:
+    policy = dataclasses.replace(policy, params=state.params)
   parts = build_parts(config, policy, tokenizer)
   progress.say(f'engine: {parts.engine.plan}')
   log = metrics_log.MetricsLog(workdir, resume_step=int(state.step))
@@ -160,8 +164,13 @@ def train(
       )
   finally:
     log.close()
-  trained = dataclasses.replace(policy, params=state.params)
+  params = lora.merge(parts.frozen, state.params)
+  trained = dataclasses.replace(policy, params=params)
   save_policy(workdir / 'policy', trained, tokenizer)
+  if parts.frozen:
+    hf.save_adapters(
+      workdir / 'adapters', state.params, parts.frozen.lora, config.policy
+    )
   return trained
 
 
@@ -170,6 +179,7 @@ def _refuse_bad_options(config: build.Config) -> None:
   rollout_config.RolloutConfig(**config.rollout)
   advantages.group_advantages([0.0], [1], **config.advantage)
   weights.token_weights([], config.batch.aggregation)
+  build.build_lora(config)
   if config.grpo.tis_level != 'off' and not config.loop.rescore:
     raise ValueError(
       f'grpo.tis_level is {config.grpo.tis_level!r}, but without loop.rescore '

@@ -35,6 +35,7 @@ TRAIN_TABLE: Table = {
   'kv_heads': 'tensor',
   'head_dim': None,
   'layers': None,
+  'rank': None,
 }
 
 # Decoding reads every weight at every step, and none is gathered; nor has a row

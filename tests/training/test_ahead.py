@@ -39,7 +39,8 @@ def test_the_kernel_is_in_the_program(monkeypatch):
     remat='block',
   )
 
-  def loss(params, micro_batch):
+  def loss(params, fixed, micro_batch):
+    del fixed
     scores = score(params, micro_batch)
     return jnp.sum(scores.logprobs * micro_batch.weights), {}
 
@@ -58,7 +59,7 @@ def test_the_kernel_is_in_the_program(monkeypatch):
     functools.partial(micro_batches.accumulate, loss),
     out_shardings=(jax.tree.map(lambda x: x.sharding, params), None),
   )
-  program = step.lower(params, batch).compile().as_text()
+  program = step.lower(params, None, batch).compile().as_text()
   # One loop over layers: forward, forward again, and the gradients of queries
   # and of keys.
   assert program.count('custom_call_target="tpu_custom_call"') == 4

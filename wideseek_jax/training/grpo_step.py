@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from wideseek_jax.models import config as model_config
+from wideseek_jax.models import lora as lora_lib
 from wideseek_jax.rl import losses
 from wideseek_jax.training import batching, micro_batches, train_state
 
@@ -26,6 +27,7 @@ def make_grpo_step(
   config: model_config.ModelConfig,
   optimizer: optax.GradientTransformation,
   mesh: jax.sharding.Mesh,
+  frozen: lora_lib.Frozen | None = None,
   *,
   clip_low: float = 0.2,
   clip_high: float = 0.28,
@@ -46,14 +48,17 @@ def make_grpo_step(
 ) -> Callable[..., tuple[train_state.TrainState, Metrics]]:
   """Builds step(state, batch, ref_params=None) -> (state, metrics).
 
-  Ratios are taken to batch.old_logprobs; step.rescore(params, batch) replaces
-  these by what this very program says of the tokens (see `make_score_step`).
-  The state that is given is donated: use the one that is returned.
+  Ratios are taken to batch.old_logprobs; step.rescore(state.params, batch)
+  replaces these by what this very program says of the tokens (see
+  `make_score_step`). The state that is given is donated: use the one that is
+  returned.
 
   Args:
     config: the model's shape.
     optimizer: from `train_state.make_optimizer`.
     mesh: where it runs.
+    frozen: what the state's adapters are added to; None if it holds all
+      parameters.
     clip_low: see `losses.policy_loss`, as are the next eight.
     clip_high: see above.
     dual_clip: see above.
@@ -103,11 +108,14 @@ def make_grpo_step(
     compute_dtype=compute_dtype,
     remat=remat,
   )
-  abstract = train_state.abstract_train_state(config, optimizer, mesh)
+  abstract = train_state.abstract_train_state(
+    config, optimizer, mesh, frozen and frozen.lora
+  )
 
-  def update(state, batch, ref_params):
-    def loss_fn(params, micro_batch):
-      scores = score(params, micro_batch)
+  def update(state, batch, frozen, ref_params):
+    def loss_fn(trained, fixed, micro_batch):
+      frozen, ref_params = fixed
+      scores = score(lora_lib.join(frozen, trained), micro_batch)
       ref_logprobs = None
       if kl_coef:
         ref_logprobs = score(ref_params, micro_batch).logprobs
@@ -133,7 +141,9 @@ def make_grpo_step(
       sums['tokens'] = jnp.sum(micro_batch.weights > 0, dtype=jnp.float32)
       return loss, sums
 
-    grads, sums = micro_batches.accumulate(loss_fn, state.params, batch)
+    grads, sums = micro_batches.accumulate(
+      loss_fn, state.params, (frozen, ref_params), batch
+    )
     weight = jnp.maximum(sums['weight'], 1e-30)
     kept = ('loss', 'tokens', 'weight', 'ratio_max')
     names = {'ratio': 'ratio_mean', 'tis': 'tis_mean'}
@@ -165,12 +175,14 @@ def make_grpo_step(
         f'kl_coef is {kl_coef}: ref_params are needed if it is not 0, and read '
         'only then'
       )
-    return jitted(state, micro_batches.put_batch(batch, mesh), ref_params)
+    batch = micro_batches.put_batch(batch, mesh)
+    return jitted(state, batch, frozen, ref_params)
 
   step.compilations = jitted._cache_size
   step.rescore = make_score_step(
     config,
     mesh,
+    frozen,
     temperature=temperature,
     logprob_chunk=logprob_chunk,
     attention=attention,
@@ -183,6 +195,7 @@ def make_grpo_step(
 def make_score_step(
   config: model_config.ModelConfig,
   mesh: jax.sharding.Mesh,
+  frozen: lora_lib.Frozen | None = None,
   *,
   temperature: float = 1.0,
   logprob_chunk: int = 128,
@@ -190,7 +203,7 @@ def make_score_step(
   attention_block: int = 64,
   compute_dtype: Any = jnp.float32,
 ) -> Callable[[Any, batching.Batch], batching.Batch]:
-  """Builds rescore(params, batch) -> batch with other old_logprobs.
+  """Builds rescore(trained, batch) -> batch with other old_logprobs.
 
   They are what the training program itself says of the sampled tokens. Ratios
   to them start at 1 whatever the engine's arithmetic, at the price of one more
@@ -209,7 +222,9 @@ def make_score_step(
   )
 
   @jax.jit
-  def run(params, batch):
+  def run(trained, frozen, batch):
+    params = lora_lib.join(frozen, trained)
+
     def body(index, out_MBT):
       micro_batch = micro_batches.take_micro_batch(batch, index)
       scores = score(params, micro_batch)
@@ -220,7 +235,7 @@ def make_score_step(
       0, batch.num_micro_batches, body, jnp.zeros_like(batch.weights)
     )
 
-  def rescore(params, batch):
+  def rescore(trained, batch):
     batch = micro_batches.put_batch(batch, mesh)
     engines = batch.behavior_logprobs
     if engines is None:
@@ -228,7 +243,7 @@ def make_score_step(
     # Without them: one program, whether or not this is the first time.
     batch = dataclasses.replace(batch, behavior_logprobs=None)
     return dataclasses.replace(
-      batch, old_logprobs=run(params, batch), behavior_logprobs=engines
+      batch, old_logprobs=run(trained, frozen, batch), behavior_logprobs=engines
     )
 
   return rescore

@@ -15,6 +15,7 @@ import numpy as np
 from wideseek_jax import types
 from wideseek_jax.agents import rollout as rollout_lib
 from wideseek_jax.evaluation import runner
+from wideseek_jax.models import lora
 from wideseek_jax.rl import advantages as advantages_lib
 from wideseek_jax.tasks import rewards
 from wideseek_jax.training import batching, train_state, updates
@@ -66,7 +67,7 @@ class LoopConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-  """What a run is made of; see `build.build_parts`."""
+  """What a run is made of; see `run.build_parts`."""
 
   engine: Any
   tokenizer: Any
@@ -78,6 +79,7 @@ class Parts:
   reward: Mapping[str, Any]
   batch: Mapping[str, Any]
   advantage: Mapping[str, Any]
+  frozen: lora.Frozen | None = None
 
 
 def pick_tasks(
@@ -119,7 +121,7 @@ def train(
   Returns:
     the trained state.
   """
-  parts.engine.set_params(state.params)
+  parts.engine.set_params(lora.merge(parts.frozen, state.params))
   for step in range(int(state.step), config.num_steps):
     start = time.monotonic()
     parts.engine.reset_stats()
@@ -168,7 +170,7 @@ def train(
       seed=config.seed,
       step=step,
     )
-    parts.engine.set_params(state.params)
+    parts.engine.set_params(lora.merge(parts.frozen, state.params))
     metrics = {f'train/{k}': v for k, v in step_metrics.items()}
     metrics |= rollout_metrics(groups)
     metrics |= score_means(scores, 'rollout/')

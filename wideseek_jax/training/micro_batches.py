@@ -23,8 +23,10 @@ from wideseek_jax.training import batching, kernels, train_state
 
 # score(params, micro_batch of [B, T] arrays) -> TokenScores of [B, T] arrays.
 Scorer = Callable[[Any, batching.Batch], logprobs.TokenScores]
-# loss(params, micro_batch of [B, T] arrays) -> (loss, sums for the log).
-Loss = Callable[[Any, batching.Batch], tuple[jax.Array, dict[str, jax.Array]]]
+# loss(trained, fixed, micro_batch of [B, T] arrays) -> (loss, sums to log).
+Loss = Callable[
+  [Any, Any, batching.Batch], tuple[jax.Array, dict[str, jax.Array]]
+]
 
 
 def put_batch(batch: batching.Batch, mesh: jax.sharding.Mesh) -> batching.Batch:
@@ -151,19 +153,25 @@ def take_micro_batch(
 
 
 def accumulate(
-  loss_fn: Loss, params: Any, batch: batching.Batch
+  loss_fn: Loss, trained: Any, fixed: Any, batch: batching.Batch
 ) -> tuple[Any, dict[str, jax.Array]]:
   """Sums loss, gradient and metrics over the micro-batches that hold anything.
 
   The number of rounds is data, not shape: a batch padded to a bucket costs only
   what it holds, and compiles once. Nothing is normalised on the way.
 
+  Args:
+    loss_fn: of one micro-batch.
+    trained: the parameters that have a gradient.
+    fixed: other arrays that the loss reads, large ones too.
+    batch: on the mesh.
+
   Returns:
-    (gradient in the parameters' types, metrics with 'loss' added). Metrics are
-    sums; those whose name ends in '_max' are maxima, at least 0.
+    (gradient like `trained`, metrics with 'loss' added). Metrics are sums;
+    those whose name ends in '_max' are maxima, at least 0.
   """
   first = jax.eval_shape(lambda b: take_micro_batch(b, 0), batch)
-  _, shapes = jax.eval_shape(loss_fn, params, first)
+  _, shapes = jax.eval_shape(loss_fn, trained, fixed, first)
   names = {'loss', *shapes}
 
   def body(index, carry):
@@ -171,12 +179,8 @@ def accumulate(
     micro_batch = take_micro_batch(batch, index)
     # Tied to the round: XLA would otherwise gather all sharded parameters once,
     # before the loop, and hold the whole model on every device.
-    tied_params, micro_batch = jax.lax.optimization_barrier(
-      (params, micro_batch)
-    )
-    (loss, seen), more = jax.value_and_grad(loss_fn, has_aux=True)(
-      tied_params, micro_batch
-    )
+    tied = jax.lax.optimization_barrier((trained, fixed, micro_batch))
+    (loss, seen), more = jax.value_and_grad(loss_fn, has_aux=True)(*tied)
     seen = seen | {'loss': loss}
     metrics = {
       name: jnp.maximum(value, seen[name])
@@ -191,7 +195,7 @@ def accumulate(
     0,
     batch.num_micro_batches,
     body,
-    (jax.tree.map(jnp.zeros_like, params), zeros),
+    (jax.tree.map(jnp.zeros_like, trained), zeros),
   )
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from wideseek_jax.models import config as model_config
+from wideseek_jax.models import lora as lora_lib
 from wideseek_jax.training import batching, micro_batches, train_state
 
 Metrics = dict[str, jax.Array]
@@ -22,6 +23,7 @@ def make_sft_step(
   config: model_config.ModelConfig,
   optimizer: optax.GradientTransformation,
   mesh: jax.sharding.Mesh,
+  frozen: lora_lib.Frozen | None = None,
   *,
   logprob_chunk: int = 128,
   attention: str = 'auto',
@@ -41,6 +43,8 @@ def make_sft_step(
     config: the model's shape.
     optimizer: from `train_state.make_optimizer`.
     mesh: where it runs.
+    frozen: what the state's adapters are added to; None if it holds all
+      parameters.
     logprob_chunk: see `micro_batches.make_scorer`, as are the next four.
     attention: see above.
     attention_block: see above.
@@ -62,10 +66,12 @@ def make_sft_step(
     compute_dtype=compute_dtype,
     remat=remat,
   )
-  abstract = train_state.abstract_train_state(config, optimizer, mesh)
+  abstract = train_state.abstract_train_state(
+    config, optimizer, mesh, frozen and frozen.lora
+  )
 
-  def loss_fn(params, micro_batch):
-    scores = score(params, micro_batch)
+  def loss_fn(params, frozen, micro_batch):
+    scores = score(lora_lib.join(frozen, params), micro_batch)
     weights = micro_batch.weights
     trained = weights > 0
     sums = {
@@ -79,8 +85,8 @@ def make_sft_step(
       name: jnp.sum(x, dtype=jnp.float32) for name, x in sums.items()
     }
 
-  def update(state, batch):
-    grads, sums = micro_batches.accumulate(loss_fn, state.params, batch)
+  def update(state, batch, frozen):
+    grads, sums = micro_batches.accumulate(loss_fn, state.params, frozen, batch)
     metrics = {
       'loss': sums['loss'],
       'grad_norm': optax.tree.norm(grads),
@@ -97,7 +103,7 @@ def make_sft_step(
   )
 
   def step(state, batch):
-    return jitted(state, micro_batches.put_batch(batch, mesh))
+    return jitted(state, micro_batches.put_batch(batch, mesh), frozen)
 
   step.compilations = jitted._cache_size
   return step

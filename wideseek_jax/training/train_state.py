@@ -14,6 +14,7 @@ import optax
 
 from wideseek_jax import sharding
 from wideseek_jax.models import config as model_config
+from wideseek_jax.models import lora as lora_lib
 from wideseek_jax.models import transformer
 
 
@@ -23,7 +24,7 @@ class TrainState:
   """A pytree of device arrays (or of what describes them).
 
   Attributes:
-    params: the model's parameters, float32 masters.
+    params: what is trained, float32: all parameters of the model, or adapters.
     opt_state: the optimiser's moments, sharded like the parameters.
     step: int32 [], steps so far, those that made no update included.
   """
@@ -131,13 +132,24 @@ def abstract_train_state(
   config: model_config.ModelConfig,
   optimizer: optax.GradientTransformation,
   mesh: jax.sharding.Mesh,
+  lora: lora_lib.Lora | None = None,
 ) -> TrainState:
   """A `TrainState` of jax.ShapeDtypeStruct with their shardings, no data.
 
   It is what a checkpoint is restored into and what the steps promise to return.
+
+  Args:
+    config: the model's shape.
+    optimizer: from `make_optimizer`.
+    mesh: where the state will live.
+    lora: the adapters that are trained; None if it is all parameters.
   """
-  shapes = transformer.param_shapes(config)
-  axes = transformer.logical_axes(config)
+  if lora is None:
+    shapes = transformer.param_shapes(config)
+    axes = transformer.logical_axes(config)
+  else:
+    shapes = lora_lib.adapter_shapes(config, lora)
+    axes = lora_lib.adapter_axes(config, lora)
   table = sharding.TRAIN_TABLE
   shardings = sharding.param_shardings(mesh, shapes, axes, table)
   replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
@@ -169,6 +181,7 @@ def init_train_state(
   optimizer: optax.GradientTransformation,
   mesh: jax.sharding.Mesh,
   params: Any,
+  lora: lora_lib.Lora | None = None,
 ) -> TrainState:
   """The state before the first update.
 
@@ -176,17 +189,18 @@ def init_train_state(
     config: the model's shape.
     optimizer: from `make_optimizer`.
     mesh: where the state will live.
-    params: the model's parameters, on any device or in NumPy. They are copied:
-      steps donate their state, and the caller's arrays must outlive that.
+    params: what is trained, on any device or in NumPy. They are copied: steps
+      donate their state, and the caller's arrays must outlive that.
+    lora: see `abstract_train_state`.
 
   Raises:
-    ValueError: params are not those of config.
+    ValueError: params are not those of config and lora.
   """
-  abstract = abstract_train_state(config, optimizer, mesh)
+  abstract = abstract_train_state(config, optimizer, mesh, lora)
   given = jax.tree.map(lambda leaf: tuple(leaf.shape), params)
   expected = jax.tree.map(lambda leaf: tuple(leaf.shape), abstract.params)
   if given != expected:
-    raise ValueError(f'params are not those of {config}')
+    raise ValueError(f'params are not those of {config} with {lora}')
   shardings = state_shardings(abstract)
 
   def init(params):
