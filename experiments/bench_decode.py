@@ -15,13 +15,13 @@ import jax
 import jax.numpy as jnp
 from absl import app, flags
 
-from experiments import bench_engine
+from experiments import bench_engine, bench_main
 from wideseek_jax import types
 from wideseek_jax.engine import engine as engine_lib
 from wideseek_jax.models import config as model_config
 from wideseek_jax.models import transformer
 
-PRESETS = bench_engine.PRESETS | {
+PRESETS = bench_main.PRESETS | {
   'qwen3_0p6b': model_config.QWEN3['0.6b'],
   'qwen3_4b': model_config.QWEN3['4b'],
 }
@@ -100,7 +100,7 @@ def measure(config, params, dtype, rows: int) -> dict[str, float]:
     dtype=dtype,
   )
   compiled = engine.warm_up()
-  prompts = bench_engine.prompts(rows, _PROMPT.value, config.vocab_size)
+  prompts = bench_main.prompts(rows, _PROMPT.value, config.vocab_size)
   turn = types.Sampling(max_tokens=_NEW.value)
 
   def run():
