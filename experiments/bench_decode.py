@@ -52,20 +52,6 @@ def read_bandwidth(num_bytes: int, runs: int = 5) -> float:
   return x.nbytes / min(took)
 
 
-def random_params(
-  config: model_config.ModelConfig, dtype: jnp.dtype
-) -> transformer.Params:
-  """Small normal numbers in every array, drawn on the device."""
-  draw = jax.jit(
-    lambda key, shape: 0.02 * jax.random.normal(key, shape, dtype),
-    static_argnums=1,
-  )
-  leaves, tree = jax.tree.flatten(transformer.param_shapes(config))
-  keys = jax.random.split(jax.random.key(0), len(leaves))
-  drawn = [draw(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
-  return jax.tree.unflatten(tree, drawn)
-
-
 def step_bytes(
   config: model_config.ModelConfig, itemsize: int, rows: int, context: float
 ) -> float:
@@ -130,7 +116,7 @@ def main(argv: list[str]) -> None:
   on_cpu = jax.default_backend() == 'cpu'
   bandwidth = read_bandwidth(2**28 if on_cpu else 2**32)
   print(f'{jax.devices()[0].device_kind}: {bandwidth / 1e9:.0f} GB/s read')
-  params = random_params(config, dtype)
+  params = bench_main.random_params(config, dtype)
   for rows in map(int, _ROWS.value):
     found = measure(config, params, dtype, rows)
     held = _PROMPT.value + _NEW.value / 2

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
@@ -68,6 +69,20 @@ def load_model() -> tuple[model_config.ModelConfig, transformer.Params]:
   difference = float(np.abs(logits_BTV - reference['logits']).max())
   print(f'logits differ from those of the peers by at most {difference:.1e}')
   return config, params
+
+
+def random_params(
+  config: model_config.ModelConfig, dtype: jnp.dtype
+) -> transformer.Params:
+  """Small normal numbers in every array, drawn on the device."""
+  draw = jax.jit(
+    lambda key, shape: 0.02 * jax.random.normal(key, shape, dtype),
+    static_argnums=1,
+  )
+  leaves, tree = jax.tree.flatten(transformer.param_shapes(config))
+  keys = jax.random.split(jax.random.key(0), len(leaves))
+  drawn = [draw(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
+  return jax.tree.unflatten(tree, drawn)
 
 
 def head(case: str, batch: int) -> dict[str, Any]:

@@ -22,14 +22,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from experiments import bench_decode, bench_main, bench_timing
+from experiments import bench_main, bench_timing
 from wideseek_jax import sharding, testing, types
 from wideseek_jax.models import config as model_config
 from wideseek_jax.training import batching, grpo_step, train_state
 
 CASES = ('train', 'wideseek', 'mfu')
 
-_CASES = flags.DEFINE_multi_enum('cases', CASES, CASES[:2], 'Which cases.')
+_CASES = flags.DEFINE_multi_enum('cases', CASES[:2], CASES, 'Which cases.')
 _DEVICES = flags.DEFINE_integer(
   'devices', 2, 'On a CPU: devices to simulate, best one a core.'
 )
@@ -263,7 +263,7 @@ def mfu(preset: model_config.ModelConfig, params: Any) -> Iterator[dict]:
       yield measure(
         bench_main.head(f'mfu-{shape}-{length}', rows) | {'preset': shape},
         config,
-        bench_decode.random_params(config, jnp.float32),
+        bench_main.random_params(config, jnp.float32),
         plain_batch(rows, 1, length, config.vocab_size, rows),
         tokens=rows * length,
         peak=peak,
