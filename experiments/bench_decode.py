@@ -15,13 +15,13 @@ import jax
 import jax.numpy as jnp
 from absl import app, flags
 
-from experiments import bench_engine
+from experiments import bench_engine, bench_main
 from wideseek_jax import types
 from wideseek_jax.engine import engine as engine_lib
 from wideseek_jax.models import config as model_config
 from wideseek_jax.models import transformer
 
-PRESETS = bench_engine.PRESETS | {
+PRESETS = bench_main.PRESETS | {
   'qwen3_0p6b': model_config.QWEN3['0.6b'],
   'qwen3_4b': model_config.QWEN3['4b'],
 }
@@ -50,20 +50,6 @@ def read_bandwidth(num_bytes: int, runs: int = 5) -> float:
     jax.block_until_ready(total(x))
     took.append(time.perf_counter() - start)
   return x.nbytes / min(took)
-
-
-def random_params(
-  config: model_config.ModelConfig, dtype: jnp.dtype
-) -> transformer.Params:
-  """Small normal numbers in every array, drawn on the device."""
-  draw = jax.jit(
-    lambda key, shape: 0.02 * jax.random.normal(key, shape, dtype),
-    static_argnums=1,
-  )
-  leaves, tree = jax.tree.flatten(transformer.param_shapes(config))
-  keys = jax.random.split(jax.random.key(0), len(leaves))
-  drawn = [draw(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
-  return jax.tree.unflatten(tree, drawn)
 
 
 def step_bytes(
@@ -100,7 +86,7 @@ def measure(config, params, dtype, rows: int) -> dict[str, float]:
     dtype=dtype,
   )
   compiled = engine.warm_up()
-  prompts = bench_engine.prompts(rows, _PROMPT.value, config.vocab_size)
+  prompts = bench_main.prompts(rows, _PROMPT.value, config.vocab_size)
   turn = types.Sampling(max_tokens=_NEW.value)
 
   def run():
@@ -130,7 +116,7 @@ def main(argv: list[str]) -> None:
   on_cpu = jax.default_backend() == 'cpu'
   bandwidth = read_bandwidth(2**28 if on_cpu else 2**32)
   print(f'{jax.devices()[0].device_kind}: {bandwidth / 1e9:.0f} GB/s read')
-  params = random_params(config, dtype)
+  params = bench_main.random_params(config, dtype)
   for rows in map(int, _ROWS.value):
     found = measure(config, params, dtype, rows)
     held = _PROMPT.value + _NEW.value / 2

@@ -10,48 +10,22 @@ subagents, 4 turns each). Each case is one JSON line; the table has the ratios.
 
 import concurrent.futures
 import dataclasses
-import json
-import pathlib
 import platform
 from collections.abc import Callable
 
-import jax
 import numpy as np
 from absl import app, flags
 
-from experiments import bench_peers, bench_timing
+from experiments import bench_main, bench_timing
 from wideseek_jax import types
 from wideseek_jax.agents import agent, scheduler
 from wideseek_jax.engine import engine as engine_lib
 from wideseek_jax.models import config as model_config
-from wideseek_jax.models import hf, layers, transformer
 
 CASES = ('decode', 'ragged', 'episodes', 'width')
 
-_PRESET = flags.DEFINE_enum(
-  'preset', 'tiny', ['micro', 'tiny', 'small'], 'Model.'
-)
 _CASES = flags.DEFINE_multi_enum('cases', CASES, CASES, 'Which cases.')
 _BATCHES = flags.DEFINE_list('batches', ['1', '8', '32'], 'Of case decode.')
-_REPEATS = flags.DEFINE_integer('repeats', 5, 'Quiet samples a case.')
-_BUDGET = flags.DEFINE_float(
-  'budget_s', 120.0, 'Seconds a case, see bench_timing.'
-)
-_MODELS = flags.DEFINE_string(
-  'models', None, 'Folder with <preset>/model.safetensors; else random weights.'
-)
-_OUT = flags.DEFINE_string('out', None, 'Appends our rows to this jsonl file.')
-_PEERS = flags.DEFINE_string('peers', None, 'Rows of the peers, a jsonl file.')
-_RUN_PEERS = flags.DEFINE_string(
-  'run_peers', None, "Folder of the peers' scripts: run in turn with ours."
-)
-
-# Vocab, width, mlp, layers, heads, kv heads, head size.
-PRESETS = {
-  'micro': model_config.ModelConfig(64, 16, 32, 1, 2, 1, 8),
-  'tiny': model_config.ModelConfig(2048, 256, 768, 4, 8, 2, 32),
-  'small': model_config.ModelConfig(8192, 512, 1536, 8, 8, 2, 64),
-}
 
 Agents = list[agent.Agent]
 
@@ -73,12 +47,6 @@ class Case:
   sizes: dict[str, int]
 
 
-def prompts(count: int, length: int, vocab: int, seed: int = 0) -> np.ndarray:
-  """int32 [count, length]; the peers' prompts for the same arguments."""
-  rng = np.random.default_rng(seed)
-  return rng.integers(4, vocab, size=(count, length), dtype=np.int32)
-
-
 def chat(
   key: int, messages: list[np.ndarray], sampling: types.Sampling
 ) -> agent.Agent:
@@ -93,21 +61,21 @@ def chat(
 def lead(index: int, num_subagents: int, vocab: int) -> agent.Agent:
   """Four turns; the first creates subagents of four turns each."""
   sampling = types.Sampling(max_tokens=32)
-  system = prompts(1, 192, vocab, seed=1)[0]
-  (first,) = prompts(1, 250, vocab, seed=2)
+  system = bench_main.prompts(1, 192, vocab, seed=1)[0]
+  (first,) = bench_main.prompts(1, 250, vocab, seed=2)
   seed = 1000 * (index + 1)
   yield agent.Generate(first, sampling, (seed, 0))
   subagents = []
   for place in range(1, num_subagents + 1):
     subtask, *tools = np.split(
-      prompts(1, 224, vocab, seed + place)[0], [32, 96, 160]
+      bench_main.prompts(1, 224, vocab, seed + place)[0], [32, 96, 160]
     )
     messages = [np.concatenate([system, subtask]), *tools]
     subagents.append(chat(seed + place, messages, sampling))
   sampled = 32 + sum((yield agent.CreateSubagents(tuple(subagents))))
   # A report of 32 tokens each.
-  messages = [prompts(1, 32 * num_subagents, vocab, seed)[0]]
-  messages += list(prompts(2, 64, vocab, seed))
+  messages = [bench_main.prompts(1, 32 * num_subagents, vocab, seed)[0]]
+  messages += list(bench_main.prompts(2, 64, vocab, seed))
   return sampled + (yield from chat(seed, messages, sampling))
 
 
@@ -126,7 +94,7 @@ def cases(name: str, vocab: int) -> list[Case]:
 def _decode(batch: int, vocab: int) -> Case:
   def agents():
     turn = types.Sampling(max_tokens=128)
-    rows = enumerate(prompts(batch, 128, vocab))
+    rows = enumerate(bench_main.prompts(batch, 128, vocab))
     return [chat(key, [prompt], turn) for key, prompt in rows]
 
   sizes = {'num_rows': batch, 'num_pages': 16 * batch, 'max_context': 256}
@@ -139,7 +107,7 @@ def _ragged(vocab: int) -> Case:
 
   def agents():
     turn = types.Sampling(max_tokens=128, stop_ids=ends)
-    rows = enumerate(prompts(64, 128, vocab))
+    rows = enumerate(bench_main.prompts(64, 128, vocab))
     return [chat(key, [prompt], turn) for key, prompt in rows]
 
   sizes = {'num_rows': 8, 'num_pages': 512, 'max_context': 256}
@@ -153,7 +121,7 @@ def _episodes(vocab: int) -> Case:
     turn = types.Sampling(max_tokens=32)
     return [
       chat(key, [first, *(message[key] for message in tools)], turn)
-      for key, first in enumerate(prompts(8, 96, vocab))
+      for key, first in enumerate(bench_main.prompts(8, 96, vocab))
     ]
 
   sizes = {'num_rows': 8, 'num_pages': 256, 'max_context': 640}
@@ -190,15 +158,15 @@ def measure(case: Case, config: model_config.ModelConfig, params) -> dict:
   prepare()
   run()
   samples = bench_timing.timed(
-    run, prepare=prepare, repeats=_REPEATS.value, budget_s=_BUDGET.value
+    run,
+    prepare=prepare,
+    repeats=bench_main.REPEATS.value,
+    budget_s=bench_main.BUDGET.value,
   )
   last = samples[-1]
   tokens, stats = last.result
   return {
-    'peer': f'wideseek_jax/jax-{jax.__version__}',
-    'case': case.name,
-    'preset': _PRESET.value,
-    'batch': case.batch,
+    **bench_main.head(case.name, case.batch),
     **bench_timing.summary(samples, tokens),
     'decode_only_tok_s': round(stats.decode_tokens_per_s, 1),
     'prefill_tok_s': round(stats.prefill_tokens_per_s, 1),
@@ -212,50 +180,18 @@ def measure(case: Case, config: model_config.ModelConfig, params) -> dict:
   }
 
 
-def load_model() -> tuple[model_config.ModelConfig, transformer.Params]:
-  """The preset's shape and weights, the peers' own if there is a folder."""
-  models = _MODELS.value or (_RUN_PEERS.value and f'{_RUN_PEERS.value}/models')
-  if not models:
-    config = PRESETS[_PRESET.value]
-    return config, transformer.init_params(config, jax.random.key(0))
-  folder = pathlib.Path(models) / _PRESET.value
-  config, params = hf.load_pretrained(folder)
-  reference = np.load(folder / 'reference.npz')
-  tokens_BT = reference['ids']
-  positions_BT = np.broadcast_to(np.arange(tokens_BT.shape[1]), tokens_BT.shape)
-  hidden_BTD, _ = transformer.apply(
-    config,
-    params,
-    tokens_BT,
-    positions_BT,
-    layers.full_causal_attend(None, positions_BT),
-  )
-  logits_BTV = transformer.unembed(config, params, hidden_BTD)
-  difference = float(np.abs(logits_BTV - reference['logits']).max())
-  print(f'logits differ from those of the peers by at most {difference:.1e}')
-  return config, params
-
-
 def main(argv: list[str]) -> None:
   del argv
-  config, params = load_model()
-  scripts = _RUN_PEERS.value
-  rows_file = _PEERS.value or (scripts and f'{scripts}/results/run.jsonl')
-  # Of peers that run beside us, only what they do now counts.
-  old = len(bench_peers.read(rows_file)) if scripts else 0
-  ours = []
-  for name in _CASES.value:
-    for case in cases(name, config.vocab_size):
-      ours.append(measure(case, config, params))
-      print(json.dumps(ours[-1]), flush=True)
-      if _OUT.value:
-        with open(_OUT.value, 'a') as file:
-          file.write(json.dumps(ours[-1]) + '\n')
-    if scripts and name in bench_peers.CASES:
-      bench_peers.run(scripts, name, _PRESET.value, _REPEATS.value, rows_file)
-  peers = bench_peers.read(rows_file)[old:] if rows_file else []
-  if peers:
-    print(bench_peers.table(ours, peers))
+  config, params = bench_main.load_model()
+  ours = bench_main.run(
+    (
+      name,
+      (
+        measure(case, config, params) for case in cases(name, config.vocab_size)
+      ),
+    )
+    for name in _CASES.value
+  )
   took = {r['batch']: r['median_s'] for r in ours if r['case'] == 'width'}
   if took:
     print(f'10 subagents take {took[10] / took[1]:.2f} times as long as 1')

@@ -67,6 +67,59 @@ def test_any_chunks_have_equal_gradients(entropy_grad):
     )
 
 
+# Asked for: none, some of each row (unevenly, not in order), all of one row.
+@pytest.mark.parametrize('asked', ['0000000000', '0100110001', '1111111111'])
+@pytest.mark.parametrize('entropy_grad', [True, False])
+def test_only_what_is_asked_for_counts(asked, entropy_grad):
+  hidden, table, targets = _case()
+  asked_BT = jnp.array(
+    [[c == '1' for c in asked], [c == '1' for c in '0010000000']]
+  )
+
+  def loss(hidden, table, asked_BT=None, chunk_len=T):
+    scores = _score(
+      hidden,
+      table,
+      targets,
+      chunk_len,
+      asked_BT=asked_BT,
+      entropy_grad=entropy_grad,
+    )
+    value = jnp.sin(scores.logprobs) + scores.entropy**2 + scores.is_top
+    return jnp.sum(jnp.where(mask_BT, value, 0.0))
+
+  mask_BT = asked_BT
+  grad = jax.value_and_grad(loss, (0, 1))
+  got = grad(hidden, table, asked_BT, 3)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+    got,
+    grad(hidden, table),
+  )
+
+
+def test_chunks_of_what_nobody_asks_for_are_not_computed():
+  # Rows of 9 in chunks of 3; the longest row asks for 4, which fill 2 chunks.
+  seen = []
+  asked_BT = jnp.array(
+    [[0, 1, 0, 0, 1, 1, 0, 0, 1], [1, 0, 0, 0, 0, 0, 0, 0, 0]]
+  )
+
+  def unembed(hidden_BtD):
+    jax.debug.callback(lambda: seen.append(hidden_BtD.shape))
+    return hidden_BtD
+
+  logprobs.token_logprobs(
+    jnp.ones((2, 9, 4)),
+    unembed,
+    jnp.zeros((2, 9), jnp.int32),
+    chunk_len=3,
+    asked_BT=asked_BT > 0,
+  )
+  jax.effects_barrier()
+  assert seen == [(2, 3, 4)] * 2
+
+
 def test_truncated_distribution():
   # The sampler kept tokens 0 and 1 of logits ln 1, ln 3, ln 4: of (1/4, 3/4)
   # the target 1 has 3/4; entropy = -(1/4 ln 1/4 + 3/4 ln 3/4) = 0.562335.

@@ -206,6 +206,7 @@ def apply(
   cache: Any = None,
   constrain: Constrain = lambda x, axes: x,
   remat: str = 'none',
+  unroll: bool = False,
   dtype: jnp.dtype | None = None,
 ) -> tuple[jax.Array, Any]:
   """Reads tokens; returns what the output layer sees.
@@ -222,6 +223,8 @@ def apply(
     constrain: shards the residual stream (`sharding.constrain` with its mesh
       and table filled in).
     remat: one of REMAT, what the backward pass computes again.
+    unroll: write the scan out, layer by layer: a CPU's loops copy what they
+      carry. XLA would then undo a remat.
     dtype: of the computation, the parameters' if None. They are cast where
       they are used, so their gradients are summed in their own type.
 
@@ -257,6 +260,7 @@ def apply(
       lambda stream, inputs: (run(stream, *inputs), None),
       stream,
       (jnp.arange(config.num_layers), params['layers']),
+      unroll=config.num_layers if unroll else 1,
     )
   x_BTD, cache = stream
   final_norm = params['final_norm'].astype(x_BTD.dtype)

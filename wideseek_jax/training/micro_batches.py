@@ -105,9 +105,10 @@ def make_scorer(
     return constrain(x_BT, ('batch', 'time'))
 
   def score(params, micro_batch):
+    platform = mesh.devices.flat[0].platform
     how = kernels.choose(
       attention,
-      mesh.devices.flat[0].platform,
+      platform,
       config.head_dim,
       micro_batch.ends.shape[1],
       parts,
@@ -124,12 +125,14 @@ def make_scorer(
       attend,
       constrain=constrain,
       remat=remat,
+      unroll=platform == 'cpu' and remat == 'none',
       dtype=compute_dtype,
     )
     scores = logprobs.token_logprobs(
       to_parts(hidden_BTD),
       functools.partial(transformer.unembed, config, params),
       to_parts(micro_batch.targets),
+      asked_BT=to_parts(micro_batch.weights > 0),
       chunk_len=logprob_chunk,
       temperature=temperature,
       entropy_grad=entropy_grad,
