@@ -27,7 +27,7 @@ Params = dict[str, Any]
 # constrain(array, logical axis names) -> array; see sharding.constrain.
 Constrain = Callable[[jax.Array, tuple[str | None, ...]], jax.Array]
 
-RESIDUAL_AXES = ('batch', 'time', None)
+RESIDUAL_AXES = ('batch', 'stream', None)
 
 # What the backward pass finds of a block, beside the stream that entered it.
 REMAT: dict[str, Callable[[Callable], Callable]] = {
