@@ -263,7 +263,8 @@ def _plan_engine(
     shape, mesh, how, engine, chunk_len=options.chunk_len, **sizes
   )
   compiled = {
-    name: _compile(call, held, hbm_bytes) for name, call in lowered.items()
+    name: _compile(name, call, held, hbm_bytes)
+    for name, call in lowered.items()
   }
   held = dataclasses.replace(
     held, call=max(map(ahead.scratch_bytes, compiled.values()))

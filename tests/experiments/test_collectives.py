@@ -1,4 +1,4 @@
-"""Bytes between devices, by hand, as the compilers of CPU and TPU write them."""
+"""Bytes between devices by hand, as the compilers of CPU and TPU write them."""
 
 import functools
 

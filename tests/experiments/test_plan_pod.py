@@ -179,15 +179,16 @@ def test_the_config_is_the_papers(name):
   assert config.engine.max_context >= config.rollout.max_context
 
 
-def test_bad_flags_are_one_line():
-  config = '--config=experiments/configs/qwen3_4b_pod.py'
-  for args, words in (
-    ([f'{config}:v7-1'], 'v5e-16'),
-    ([config, '--topology=v5e-16'], 'v5e:4x4'),
-  ):
-    found = helpers.run('plan_pod', *args)
-    assert found.returncode == 2, found.stderr
-    assert words in found.stderr.splitlines()[-1]
+def test_a_slice_that_there_is_not():
+  with pytest.raises(ValueError, match="no slice 'v7-1'.*v5e-16"):
+    qwen3_4b_pod.get_config('v7-1')
+
+
+@pytest.mark.slow
+def test_a_refusal_is_one_line():
+  found = helpers.run('plan_pod', '--topology=v5e-16')
+  assert found.returncode == 2, found.stderr
+  assert 'v5e:4x4 (sold as v5e-16)' in found.stderr.splitlines()[-1]
 
 
 @pytest.mark.slow
