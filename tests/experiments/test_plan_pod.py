@@ -180,7 +180,7 @@ def test_the_config_is_the_papers(name):
 
 
 def test_a_slice_that_there_is_not():
-  with pytest.raises(ValueError, match="no slice 'v7-1'.*v5e-16"):
+  with pytest.raises(ValueError, match=r"no slice 'v7-1'.*v5e-16"):
     qwen3_4b_pod.get_config('v7-1')
 
 
