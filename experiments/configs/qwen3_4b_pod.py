@@ -1,6 +1,11 @@
 """Qwen3-4B with the hyper-parameters of the paper, on 16 or 8 TPU chips.
 
---config=experiments/configs/qwen3_4b_pod.py:v5e-16
+  --config=experiments/configs/qwen3_4b_pod.py:v5e-16
+
+Hardware: a slice of v5e-16 (16 chips), v6e-16 (16) or v5p-16 (8: sold by
+cores). Time and memory: `python -m experiments.plan_pod` with this config. The
+weights are read from the folder Qwen3-4B, the tasks from hybrid_20k.jsonl and
+test.jsonl. Score to expect: none yet; nobody has run it.
 """
 
 import ml_collections
