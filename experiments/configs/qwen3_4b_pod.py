@@ -14,7 +14,8 @@ from wideseek_jax import config as config_lib
 from wideseek_jax.agents import rollout_config
 
 # How a slice is used: axes of the mesh, what a backward pass keeps, and what
-# the engine may take of a chip while an update needs the rest.
+# the engine may take of a chip while an update needs the rest. By arithmetic
+# alone: no slice has been confirmed by `plan_pod` so far.
 _SLICES = {
   'v5e-16': {'fsdp': 4, 'tensor': 4, 'remat': 'block', 'engine_gb': 5.0},
   'v5p-16': {'fsdp': 4, 'tensor': 2, 'remat': 'dots', 'engine_gb': 40.0},
