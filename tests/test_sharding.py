@@ -40,6 +40,11 @@ def test_a_mesh_that_does_not_fit_is_refused(sizes):
     # 3 heads do not divide by 4: replicated, and trailing Nones are dropped.
     ((8, 3, 2), ('embed', 'heads', 'head_dim'), P(('fsdp', 'context'))),
     ((6, 4), ('batch', 'time'), P(('data', 'fsdp'), 'context')),
+    (
+      (6, 8, 3),
+      ('batch', 'stream', None),
+      P(('data', 'fsdp'), ('context', 'tensor')),
+    ),
     ((6, 5), ('part', 'time'), P(('context', 'data', 'fsdp'))),
     ((4, 4), (None, 'vocab'), P(None, 'tensor')),
     # 'mlp' and 'heads' want the same mesh axis: the first gets it.

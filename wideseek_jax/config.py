@@ -90,6 +90,9 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
       'max_context': 1024,
       'chunk_len': 16,
       'prefill_len': 128,
+      'prefill_rows': 8,
+      # Of weights, activations and cache; 'bfloat16' on TPU and GPU.
+      'dtype': 'float32',
       # 'auto': the kernel of the devices; 'reference' asks for none.
       'attention': 'auto',
     }

@@ -25,6 +25,10 @@ Table = Mapping[str, str | tuple[str, ...] | None]
 TRAIN_TABLE: Table = {
   'batch': ('data', 'fsdp'),
   'time': 'context',
+  # What a layer hands to the next is cut over all devices of a row: norms are
+  # computed once, and the backward pass finds it in as many parts
+  # (arXiv 2205.05198).
+  'stream': ('context', 'tensor'),
   # Rows cut where 'time' is, all first parts before all second ones: what needs
   # no neighbour may see shorter rows.
   'part': ('context', 'data', 'fsdp'),
@@ -44,6 +48,7 @@ DECODE_TABLE: Table = {
   'batch': ('data', 'fsdp', 'context'),
   'samples': ('data', 'fsdp', 'context', 'tensor'),
   'time': None,
+  'stream': None,
   'vocab': 'tensor',
   'embed': None,
   'mlp': 'tensor',

@@ -51,9 +51,8 @@ def test_the_kernel_is_in_the_program(monkeypatch):
   params = jax.tree.map(
     placed, transformer.param_shapes(CONFIG), transformer.logical_axes(CONFIG)
   )
-  batch = jax.tree.map(
-    lambda x: placed(x, (None, 'batch', 'time')[: x.ndim]),
-    batching.make_sft_batch([], row_len=2048, rows_per_micro_batch=4),
+  batch = micro_batches.batch_shapes(
+    batching.make_sft_batch([], row_len=2048, rows_per_micro_batch=4), mesh
   )
   step = jax.jit(
     functools.partial(micro_batches.accumulate, loss),

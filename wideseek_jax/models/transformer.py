@@ -34,7 +34,7 @@ NUM_IN = {
   'up': 1,
   'down': 1,
 }
-RESIDUAL_AXES = ('batch', 'time', None)
+RESIDUAL_AXES = ('batch', 'stream', None)
 
 # What the backward pass finds of a block, beside the stream that entered it.
 REMAT: dict[str, Callable[[Callable], Callable]] = {

@@ -52,6 +52,8 @@ def make_grpo_step(
   replaces these by what this very program says of the tokens (see
   `make_score_step`). The state that is given is donated: use the one that is
   returned.
+  step.lower(batch, ref_params=None), of arrays or of shapes alone, is the step
+  ready to compile for a mesh whose devices need not be there.
 
   Args:
     config: the model's shape.
@@ -178,7 +180,12 @@ def make_grpo_step(
     batch = micro_batches.put_batch(batch, mesh)
     return jitted(state, batch, frozen, ref_params)
 
+  def lower(batch, ref_params=None):
+    batch = micro_batches.batch_shapes(batch, mesh)
+    return jitted.lower(abstract, batch, frozen, ref_params)
+
   step.compilations = jitted._cache_size
+  step.lower = lower
   step.rescore = make_score_step(
     config,
     mesh,

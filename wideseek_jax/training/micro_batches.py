@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from wideseek_jax import sharding
@@ -29,10 +28,17 @@ Loss = Callable[
 ]
 
 
-def put_batch(batch: batching.Batch, mesh: jax.sharding.Mesh) -> batching.Batch:
-  """Lays a batch on the mesh: rows dealt out, their time cut over 'context'.
+def batch_shapes(
+  batch: batching.Batch, mesh: jax.sharding.Mesh
+) -> batching.Batch:
+  """How a batch lies on the mesh: rows dealt out, their time over 'context'.
 
-  Every process gives the same batch and keeps what is its own devices'.
+  Args:
+    batch: arrays, or whatever else has a shape and a dtype.
+    mesh: where it will lie; its devices need not be there.
+
+  Returns:
+    The batch with a jax.ShapeDtypeStruct and its sharding for every array.
 
   Raises:
     ValueError: the rows of a micro-batch, or the tokens of a row, do not divide
@@ -52,11 +58,24 @@ def put_batch(batch: batching.Batch, mesh: jax.sharding.Mesh) -> batching.Batch:
       )
   by_rows = sharding.full_spec((None, 'batch', 'time'), table)
 
-  def put(array):
-    spec = by_rows if np.ndim(array) else jax.sharding.PartitionSpec()
-    return jax.device_put(array, jax.sharding.NamedSharding(mesh, spec))
+  def place(array):
+    spec = by_rows if len(array.shape) else jax.sharding.PartitionSpec()
+    where = jax.sharding.NamedSharding(mesh, spec)
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=where)
 
-  return jax.tree.map(put, batch)
+  return jax.tree.map(place, batch)
+
+
+def put_batch(batch: batching.Batch, mesh: jax.sharding.Mesh) -> batching.Batch:
+  """Lays a batch on the mesh as `batch_shapes` says.
+
+  Every process gives the same batch and keeps what is its own devices'.
+  """
+  return jax.tree.map(
+    lambda array, shape: jax.device_put(array, shape.sharding),
+    batch,
+    batch_shapes(batch, mesh),
+  )
 
 
 def make_scorer(

@@ -1,0 +1,85 @@
+"""Qwen3-4B with the hyper-parameters of the paper, on 16 or 8 TPU chips.
+
+  --config=experiments/configs/qwen3_4b_pod.py:v5e-16
+
+Hardware: a slice of v5e-16 (16 chips), v6e-16 (16) or v5p-16 (8: sold by
+cores). Time and memory: `python -m experiments.plan_pod` with this config. The
+weights are read from the folder Qwen3-4B, the tasks from hybrid_20k.jsonl and
+test.jsonl. Score to expect: none yet; nobody has run it.
+"""
+
+import ml_collections
+
+from wideseek_jax import config as config_lib
+from wideseek_jax.agents import rollout_config
+
+# How a slice is used: axes of the mesh, what a backward pass keeps, and what
+# the engine may take of a chip while an update needs the rest. By arithmetic
+# alone: no slice has been confirmed by `plan_pod` so far.
+_SLICES = {
+  'v5e-16': {'fsdp': 4, 'tensor': 4, 'remat': 'block', 'engine_gb': 5.0},
+  'v5p-16': {'fsdp': 4, 'tensor': 2, 'remat': 'dots', 'engine_gb': 40.0},
+  'v6e-16': {'fsdp': 4, 'tensor': 4, 'remat': 'block', 'engine_gb': 20.0},
+}
+
+
+def get_config(slice_name: str = 'v5e-16') -> ml_collections.ConfigDict:
+  """The config of a slice.
+
+  Args:
+    slice_name: as sold: v5e and v6e by chips, v5p by cores, two a chip.
+
+  Raises:
+    ValueError: there is no such slice.
+  """
+  if slice_name not in _SLICES:
+    raise ValueError(f'no slice {slice_name!r}; there are {tuple(_SLICES)}')
+  used = _SLICES[slice_name]
+  config = config_lib.default_config('tiny')
+  config.policy = 'Qwen3-4B'
+  config.mesh.update(fsdp=used['fsdp'], tensor=used['tensor'])
+  config.data.update(
+    train_file='hybrid_20k.jsonl',
+    validation_file='test.jsonl',
+    num_train=20_000,
+    num_validation=200,
+  )
+  # Ten lead turns, twenty of a subagent, ten subagents, 32,000 tokens …
+  paper = rollout_config.RolloutConfig()
+  config.rollout.update({name: getattr(paper, name) for name in config.rollout})
+  config.engine.update(
+    num_rows=0,
+    num_pages=0,
+    memory_bytes=int(used['engine_gb'] * 1e9),
+    page_size=64,
+    max_context=32_768,
+    chunk_len=32,
+    prefill_len=512,
+    dtype='bfloat16',
+  )
+  config.grpo.update(
+    logprob_chunk=512,
+    # Rows share prefixes, which the kernels do not know.
+    attention='blocks',
+    attention_block=512,
+    compute_dtype='bfloat16',
+    remat=used['remat'],
+  )
+  config.optimizer.update(
+    learning_rate=1e-6,
+    b2=0.999,
+    eps=1e-5,
+    weight_decay=0.01,
+    decay='constant',
+  )
+  # A row a data shard; 1,024 rollouts fill so many micro-batches, rounded up.
+  config.batch.update(
+    row_len=32_768, rows_per_micro_batch=used['fsdp'], min_micro_batches=1024
+  )
+  config.loop.update(
+    num_steps=156,
+    tasks_per_step=128,
+    eval_every=30,
+    checkpoint_every=30,
+  )
+  return config.lock()
