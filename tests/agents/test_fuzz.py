@@ -41,7 +41,7 @@ NUM_MARKERS = 256  # Ids of the byte tokenizer from here on are markers.
 
 
 def run(seed, num_rollouts, **options):
-  """Runs and checks rollouts; returns (cases, share of failed tool calls)."""
+  """Runs and checks rollouts; returns (cases, failed tool calls, all)."""
   options = LIMITS | options
   is_single = options.get('workflow') == 'single'
   tasks = [
@@ -71,7 +71,7 @@ def run(seed, num_rollouts, **options):
     turn.failed_calls for r in made for t in r.trajectories for turn in t.turns
   )
   assert failed == tools.num_failed
-  return model.num_outputs + tools.num_calls, failed / max(tools.num_calls, 1)
+  return model.num_outputs + tools.num_calls, failed, tools.num_calls
 
 
 def check_rollout(made, task, options):
@@ -126,30 +126,35 @@ VARIANTS = (
 )
 
 
+def run_until(wanted, seed, variants):
+  """Runs until there were so many cases; returns how many, and rollouts."""
+  cases = failed = calls = 0
+  for number in itertools.count(1):
+    variant = variants[number % len(variants)]
+    found = run(f'{seed} {number}', 40, **variant)
+    cases, failed, calls = cases + found[0], failed + found[1], calls + found[2]
+    if cases >= wanted:
+      assert 0.2 < failed / calls < 0.4
+      return cases, number * 40
+
+
 @pytest.mark.parametrize('place', range(len(VARIANTS)))
 def test_hostile_outputs(place):
-  cases, failed = run(f'ci {place}', 80, **VARIANTS[place])
-  # Over all variants at least 2,000.
-  assert cases >= 400
-  assert 0.2 < failed < 0.5
+  # 2,100 cases in all.
+  run_until(420, f'short {place}', [VARIANTS[place]])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_a_hundred_thousand_hostile_outputs():
-  cases = 0
-  for seed in itertools.count():
-    cases += run(f'slow {seed}', 100, **VARIANTS[seed % len(VARIANTS)])[0]
-    if cases >= 100_000:
-      break
-  print(f'{cases} cases in {(seed + 1) * 100} rollouts')
+  print('%d cases in %d rollouts' % run_until(100_000, 'long', VARIANTS))
 
 
 HOSTILE_TEXT = st.lists(
   st.sampled_from(hostile.PIECES)
   | st.sampled_from([helpers.search('q'), helpers.access('u'), '</think>'])
   | st.text(max_size=8),
-  max_size=8,
+  max_size=4,
 ).map(''.join)
 ANYTHING = st.recursive(
   st.none()
@@ -165,7 +170,7 @@ ANYTHING = st.recursive(
 
 
 @hypothesis.settings(
-  max_examples=200,
+  max_examples=100,
   deadline=None,
   suppress_health_check=list(hypothesis.HealthCheck),
 )

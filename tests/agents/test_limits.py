@@ -55,9 +55,9 @@ def test_a_slow_subagent_does_not_hold_up_the_lead():
   assert quick.answer == 'quick' and quick.failures == ()
   assert slow.failures == (types.TIME_LIMIT_FAILED,)
   assert slow.turns[0].finish_reason == 'cut'
-  # It began after the lead's turn: five whole steps of 20 tokens, and the one
-  # in which the cut was asked for does not count.
-  assert slow.num_sampled == len(slow.turns[0].text) == 100
+  # After six steps of 20 tokens 5.5 s are over; the step that is then asked to
+  # cut samples nothing more.
+  assert slow.num_sampled == 120
   text = made.lead.turns[0].tool_text
   assert '# Result: quick' in text
   assert 'its time was up' in text
@@ -136,28 +136,28 @@ def test_a_stalled_tool_fails_and_holds_up_nobody(overlap_tools):
 @pytest.mark.parametrize(
   ('subagent_tokens', 'num_turns', 'failures'),
   [
-    # The call has 81 tokens with its end, the report 5.
-    (86, 2, ()),
-    (85, 2, (types.TOKEN_LIMIT_FAILED,)),
-    (82, 2, (types.TOKEN_LIMIT_FAILED,)),
-    (81, 1, (types.TOKEN_LIMIT_FAILED,)),
-    (80, 1, (types.TOKEN_LIMIT_FAILED,)),
+    # The call has 67 tokens with its end, the report 5.
+    (72, 2, ()),
+    (71, 2, (types.TOKEN_LIMIT_FAILED,)),
+    (68, 2, (types.TOKEN_LIMIT_FAILED,)),
+    (67, 1, (types.TOKEN_LIMIT_FAILED,)),
+    (66, 1, (types.TOKEN_LIMIT_FAILED,)),
     (0, 2, ()),
   ],
 )
 def test_tokens_of_a_subagent_are_limited(subagent_tokens, num_turns, failures):
   call = helpers.call('search', queries=[{'query': 'x'}])
-  assert len(helpers.generation(call).token_ids) == 81
+  assert len(helpers.generation(call).token_ids) == 67
   respond = team([[call, 'rest']])
   engine = scripted.ScriptedEngine(TOKENIZER, respond)
   (made,) = run(engine, subagent_tokens=subagent_tokens)
   (own,) = made.subagents
   assert own.failures == failures
   assert len(own.turns) == num_turns
-  assert own.num_sampled == min(subagent_tokens or 86, 86)
+  assert own.num_sampled == min(subagent_tokens or 72, 72)
   # A lead is not limited.
   assert made.answer == helpers.ANSWER
-  if subagent_tokens == 81:
+  if subagent_tokens == 67:
     assert own.turns[0].error == 'No tokens were left for another turn.'
 
 

@@ -63,12 +63,15 @@ class ToolThreads:
         ).start()
 
   def _work(self, future: Future, function: Callable[[], Any]) -> None:
+    result = error = None
     try:
       result = function()
-    except BaseException as error:
-      future.set_exception(error)
-    else:
-      future.set_result(result)
+    except BaseException as raised:
+      error = raised
     with self._lock:
       self._started.pop(future, None)
       self._fill()
+    if error is not None:
+      future.set_exception(error)
+    else:
+      future.set_result(result)
