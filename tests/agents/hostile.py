@@ -178,13 +178,17 @@ class WordlessError(Exception):
 class Tools:
   """`types.Tools` of which nearly a third of the calls fails.
 
+  Args:
+    seed: of what it does.
+    stalls: share of calls that never end.
+
   Attributes:
     num_calls: calls so far.
     num_failed: those that raised, stalled or returned nonsense.
     released: set at the end, so that stalled threads go away.
   """
 
-  def __init__(self, seed, stalls=0.002):
+  def __init__(self, seed, stalls):
     self.num_calls = 0
     self.num_failed = 0
     self.released = threading.Event()

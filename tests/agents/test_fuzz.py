@@ -34,6 +34,7 @@ LIMITS = {
   'max_repairs': 2,
   'runaway_tokens': 1000,
   'group_size': 1,
+  'tool_seconds': 0.0,
 }
 NAMES = ('<|im_start|>', '<|im_end|>', '<tool_response>', '</tool_response>')
 START, END, OPEN, CLOSE = (TOKENIZER.special(name) for name in NAMES)
@@ -54,11 +55,9 @@ def run(seed, num_rollouts, **options):
     for number in range(num_rollouts)
   ]
   model = hostile.Model(seed, is_single=is_single)
-  tools = hostile.Tools(seed)
+  tools = hostile.Tools(seed, stalls=0.01 if options['tool_seconds'] else 0)
   try:
-    groups = rollout.rollout_groups(
-      model, TOKENIZER, tools, tasks, tool_seconds=0.2, **options
-    )
+    groups = rollout.rollout_groups(model, TOKENIZER, tools, tasks, **options)
   finally:
     tools.released.set()
   assert model.num_open == 0
@@ -66,11 +65,14 @@ def run(seed, num_rollouts, **options):
   assert len(made) == num_rollouts
   for one, task in zip(made, tasks, strict=True):
     check_rollout(one, task, options)
-  # Every failure is counted, none twice.
+  # Every failure is counted, none twice; a busy machine makes others late.
   failed = sum(
     turn.failed_calls for r in made for t in r.trajectories for turn in t.turns
   )
-  assert failed == tools.num_failed
+  if options['tool_seconds']:
+    assert failed >= tools.num_failed
+  else:
+    assert failed == tools.num_failed
   return model.num_outputs + tools.num_calls, failed, tools.num_calls
 
 
@@ -123,6 +125,7 @@ VARIANTS = (
   {'prompt_style': 'full', 'workflow': 'single'},
   {'prompt_style': 'full', 'lead_searches': True, 'check_urls': False},
   {'prompt_style': 'compact', 'overlap_tools': False, 'subagent_tokens': 1000},
+  {'prompt_style': 'compact', 'tool_seconds': 0.3},
 )
 
 
@@ -134,14 +137,14 @@ def run_until(wanted, seed, variants):
     found = run(f'{seed} {number}', 40, **variant)
     cases, failed, calls = cases + found[0], failed + found[1], calls + found[2]
     if cases >= wanted:
-      assert 0.2 < failed / calls < 0.4
+      assert failed > 0.2 * calls
       return cases, number * 40
 
 
 @pytest.mark.parametrize('place', range(len(VARIANTS)))
 def test_hostile_outputs(place):
   # 2,100 cases in all.
-  run_until(420, f'short {place}', [VARIANTS[place]])
+  run_until(350, f'short {place}', [VARIANTS[place]])
 
 
 @pytest.mark.slow

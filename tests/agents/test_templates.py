@@ -100,12 +100,14 @@ def test_a_broken_template_is_named(folder, file, old, new, error):
 
 def test_a_missing_file_is_named(folder):
   (folder / 'zh/full/single.txt').unlink()
-  with pytest.raises(FileNotFoundError, match='zh/full/single.txt; start from'):
+  with pytest.raises(
+    FileNotFoundError, match=r'zh/full/single.txt; start from'
+  ):
     templates.load(str(folder), 'zh', 'full')
   (folder / 'en/full/lead.txt').write_bytes(b'\xff')
-  with pytest.raises(ValueError, match='lead.txt: not UTF-8'):
+  with pytest.raises(ValueError, match=r'lead.txt: not UTF-8'):
     templates.load(str(folder), 'en', 'full')
-  with pytest.raises(FileNotFoundError, match="no prompts for language 'fr'"):
+  with pytest.raises(FileNotFoundError, match=r"no prompts for language 'fr'"):
     templates.load(str(folder), 'fr', 'full')
 
 
@@ -128,5 +130,5 @@ def test_a_language_without_prompts_is_refused_before_anything_runs():
       tasks,
     )
   assert not asked
-  with pytest.raises(ValueError, match='prompts .* is no folder'):
+  with pytest.raises(ValueError, match=r'prompts .* is no folder'):
     rollout.RolloutConfig(prompts='/no/such')
