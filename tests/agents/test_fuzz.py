@@ -150,7 +150,8 @@ def test_hostile_outputs(place):
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_a_hundred_thousand_hostile_outputs():
-  print('%d cases in %d rollouts' % run_until(100_000, 'long', VARIANTS))
+  cases, rollouts = run_until(100_000, 'long', VARIANTS)
+  print(f'{cases} cases in {rollouts} rollouts')
 
 
 HOSTILE_TEXT = st.lists(
