@@ -79,7 +79,7 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
       # resumed run is the uninterrupted one to the bit.
       'overlap_tools': False,
       'tool_threads': 16,
-      'tool_seconds': 120.0,
+      'tool_seconds': 600.0,
       'max_open_rollouts': 0,
       # A million parameters err in one token of a thousand at 1.0, and then
       # short tables pay: GRPO learned to ask for less. See LOG.md.

@@ -294,3 +294,41 @@ def test_agents_that_end_without_a_turn():
 
   results = scheduler.run([parent(), child('d')], {}, helpers.Tools())
   assert results == [(('a',), ('b',), ('c',)), ('d',)]
+
+
+def test_a_dead_judge_behind_a_tool_ends_the_run():
+  # A summariser's judge: not a failure of the tool, but an error of the run.
+  class JudgedTools(helpers.Tools):
+    def access(self, url, info=''):
+      raise types.JudgeUnavailable('gone')
+
+  engine = scripted.ScriptedEngine(TOKENIZER, respond)
+  with pytest.raises(types.JudgeUnavailable, match='gone'):
+    rollout.rollout_groups(
+      engine, TOKENIZER, JudgedTools(), TASKS, check_urls=False, **OPTIONS
+    )
+  assert engine.num_open == 0
+
+
+def test_a_page_is_opened_for_what_the_agent_wants_to_know():
+  asked = []
+
+  class NotingTools(helpers.Tools):
+    def access(self, url, info=''):
+      asked.append((url, info))
+
+  def opens(messages, key):
+    if len(messages) > 2:
+      return 'Done.'
+    return helpers.call('access', url='u', info_to_extract='the size')
+
+  rollout.rollout_groups(
+    scripted.ScriptedEngine(TOKENIZER, opens),
+    TOKENIZER,
+    NotingTools(),
+    TASKS[:1],
+    workflow='single',
+    check_urls=False,
+    **OPTIONS,
+  )
+  assert asked == [('u', 'the size')] * 2

@@ -84,7 +84,7 @@ class RolloutConfig:
   top_p: float = 1.0
   max_open_rollouts: int = 0
   tool_threads: int = 16
-  tool_seconds: float = 120.0
+  tool_seconds: float = 600.0
   overlap_tools: bool = True
 
   def __post_init__(self):
