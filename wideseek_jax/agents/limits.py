@@ -46,6 +46,7 @@ class Budget:
 
   Attributes:
     max_turns: turns that the agent has; falls once, when the tail is cut.
+    was_cut: whether the tail's cut took turns from it.
     deadline: when its time is up, on the clock; None for never.
   """
 
