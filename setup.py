@@ -8,7 +8,9 @@ setuptools.setup(
   description='Agents that scale in width: WideSeek-R1 in JAX.',
   python_requires='>=3.11',
   packages=setuptools.find_packages(include=['wideseek_jax*']),
-  package_data={'wideseek_jax': ['policies/*/*']},
+  package_data={
+    'wideseek_jax': ['policies/*/*', 'prompts/*/*.toml', 'prompts/*/*/*']
+  },
   install_requires=[
     'absl-py>=2.1,<3',
     'flax>=0.12,<0.13',

@@ -8,7 +8,6 @@ Cases: `decode` (prompt and turn of 128 tokens, a batch of 1, 8, 32), `ragged`
 subagents, 4 turns each). Each case is one JSON line; the table has the ratios.
 """
 
-import concurrent.futures
 import dataclasses
 import platform
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from absl import app, flags
 
 from experiments import bench_main, bench_timing
 from wideseek_jax import types
-from wideseek_jax.agents import agent, scheduler
+from wideseek_jax.agents import requests, scheduler
 from wideseek_jax.engine import engine as engine_lib
 from wideseek_jax.models import config as model_config
 
@@ -27,7 +26,7 @@ CASES = ('decode', 'ragged', 'episodes', 'width')
 _CASES = flags.DEFINE_multi_enum('cases', CASES, CASES, 'Which cases.')
 _BATCHES = flags.DEFINE_list('batches', ['1', '8', '32'], 'Of case decode.')
 
-Agents = list[agent.Agent]
+Agents = list[requests.Agent]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,22 +48,22 @@ class Case:
 
 def chat(
   key: int, messages: list[np.ndarray], sampling: types.Sampling
-) -> agent.Agent:
+) -> requests.Agent:
   """An agent that answers one message after the other."""
   sampled = 0
   for turn, message in enumerate(messages):
-    generation = yield agent.Generate(message, sampling, (key, turn))
+    generation = yield requests.Generate('lead', message, sampling, (key, turn))
     sampled += len(generation.token_ids)
   return sampled
 
 
-def lead(index: int, num_subagents: int, vocab: int) -> agent.Agent:
+def lead(index: int, num_subagents: int, vocab: int) -> requests.Agent:
   """Four turns; the first creates subagents of four turns each."""
   sampling = types.Sampling(max_tokens=32)
   system = bench_main.prompts(1, 192, vocab, seed=1)[0]
   (first,) = bench_main.prompts(1, 250, vocab, seed=2)
   seed = 1000 * (index + 1)
-  yield agent.Generate(first, sampling, (seed, 0))
+  yield requests.Generate('lead', first, sampling, (seed, 0))
   subagents = []
   for place in range(1, num_subagents + 1):
     subtask, *tools = np.split(
@@ -72,7 +71,7 @@ def lead(index: int, num_subagents: int, vocab: int) -> agent.Agent:
     )
     messages = [np.concatenate([system, subtask]), *tools]
     subagents.append(chat(seed + place, messages, sampling))
-  sampled = 32 + sum((yield agent.CreateSubagents(tuple(subagents))))
+  sampled = 32 + sum((yield requests.CreateSubagents(tuple(subagents))))
   # A report of 32 tokens each.
   messages = [bench_main.prompts(1, 32 * num_subagents, vocab, seed)[0]]
   messages += list(bench_main.prompts(2, 64, vocab, seed))
@@ -138,8 +137,7 @@ def _width(count: int, vocab: int) -> Case:
 
 def drive(agents: Agents, engine: types.Engine) -> int:
   """Runs agents, which call no tools, to their end; tokens they sampled."""
-  with concurrent.futures.ThreadPoolExecutor(1) as executor:
-    return sum(scheduler.run(agents, engine, None, executor))
+  return sum(scheduler.run(agents, {'lead': engine}, None))
 
 
 def measure(case: Case, config: model_config.ModelConfig, params) -> dict:

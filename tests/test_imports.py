@@ -28,7 +28,7 @@ FLOORS = (
   ('tasks.tables', 0),
   ('tools.corpus', 0),
   ('agents.prompts', 0),
-  ('agents.prompt_texts', 0),
+  ('agents.templates', 0),
   ('agents.tool_schemas', 0),
   ('models.', 1),
   ('judge.', 1),

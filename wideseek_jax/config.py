@@ -55,15 +55,25 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
     {
       'workflow': 'multi',
       'prompt_style': 'compact',
+      'prompts': '',  # a folder like wideseek_jax/prompts instead of it
       'group_size': 8,
       'max_lead_turns': 4,
       'max_subagent_turns': 4,
       'max_single_turns': 12,
+      # 0 or, of the fraction, 1: no limit.
+      'subagent_tokens': 0,
+      'subagent_seconds': 0.0,
+      'tail_fraction': 1.0,
+      'tail_turns': 1,
       'max_subagents': 8,
       'max_tool_calls': 3,
+      'lead_searches': False,
+      'check_urls': True,
       'max_context': 1024,
       'max_turn_tokens': 384,
       'report_tokens': 192,
+      # The shipped policy never saw one.
+      'partial_reports': False,
       'search_count': 2,
       'page_chars': 600,
       'snippet_chars': 32,
@@ -71,6 +81,9 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
       # The index answers within a millisecond: waiting costs nothing, and a
       # resumed run is the uninterrupted one to the bit.
       'overlap_tools': False,
+      'tool_threads': 16,
+      'tool_seconds': 600.0,
+      'max_open_rollouts': 0,
       # A million parameters err in one token of a thousand at 1.0, and then
       # short tables pay: GRPO learned to ask for less. See LOG.md.
       'temperature': 0.5,

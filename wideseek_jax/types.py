@@ -18,14 +18,22 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 Role = Literal['lead', 'subagent', 'single']
-FinishReason = Literal['stop', 'length', 'context']
+FinishReason = Literal['stop', 'length', 'context', 'cut']
 
 # Why an agent failed (after arXiv 2602.04634, released code). An agent without
 # any of these ended by itself.
 CONTEXT_FAILED = 'context_failed'
 TURN_LIMIT_FAILED = 'max_turn_limit_failed'
 TURN_REPEAT_FAILED = 'turn_repeat_failed'
+# These have no name there.
 TOOL_CALL_FAILED = 'tool_call_failed'  # malformed calls beyond all repairs
+TOKEN_LIMIT_FAILED = 'token_limit_failed'
+TIME_LIMIT_FAILED = 'time_limit_failed'
+TAIL_CUT_FAILED = 'tail_cut_failed'  # most of its group had ended
+FAILURES = (
+  *(CONTEXT_FAILED, TURN_LIMIT_FAILED, TURN_REPEAT_FAILED, TOOL_CALL_FAILED),
+  *(TOKEN_LIMIT_FAILED, TIME_LIMIT_FAILED, TAIL_CUT_FAILED),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +117,8 @@ class Generation:
   Attributes:
     token_ids: int32 [n], a stop token included.
     logprobs: float32 [n], of the distribution that was sampled from.
-    finish_reason: 'stop' (a stop token), 'length' (max_tokens reached) or
-      'context' (the sequence has no room left).
+    finish_reason: 'stop' (a stop token), 'length' (max_tokens reached),
+      'context' (the sequence has no room left) or 'cut' (asked to end).
   """
 
   token_ids: np.ndarray
@@ -146,6 +154,13 @@ class Engine(Protocol):
   def step(self) -> list[tuple[int, Generation]]:
     """Works for one chunk; returns turns that ended, maybe none yet."""
 
+  def cut(self, sequence: int) -> None:
+    """Ends the turn that the sequence samples.
+
+    The next step returns it as it is, maybe without tokens, unless it has ended
+    by itself meanwhile.
+    """
+
   def close(self, sequence: int) -> None:
     """Frees what the sequence holds."""
 
@@ -159,7 +174,10 @@ class Turn:
     stop: index after the last sampled token.
     finish_reason: why the generation ended.
     text: the sampled tokens as text (display only).
-    tool_names: the tools that the turn called, one entry a call item.
+    tool_names: the tools that the turn called, one entry a call item that ran.
+    failed_calls: how many of them failed: raised, stalled, returned nonsense.
+    refused_calls: further call items, which were not allowed to run.
+    malformed: the turn tried to call a tool and wrote no call that can run.
     tool_text: the tool message that answered it, '' after the final turn.
     error: what was wrong with the turn's tool call, '' if nothing.
   """
@@ -169,6 +187,9 @@ class Turn:
   finish_reason: FinishReason
   text: str
   tool_names: tuple[str, ...] = ()
+  failed_calls: int = 0
+  refused_calls: int = 0
+  malformed: bool = False
   tool_text: str = ''
   error: str = ''
 
@@ -258,8 +279,35 @@ class Tools(Protocol):
   def search(self, query: str, count: int) -> list[Hit]:
     """The best `count` pages for the query, best first."""
 
-  def access(self, url: str) -> Page | None:
-    """The page at exactly this url, None if there is none."""
+  def access(self, url: str, info: str = '') -> Page | None:
+    """The page at exactly this url, None if there is none.
+
+    Args:
+      url: of the page.
+      info: what is wanted from it; tools that summarise go by it.
+    """
+
+
+class Judge(Protocol):
+  """A language model that reads a prompt and replies, without sampling.
+
+  One call takes many prompts, so that they share a batch or a connection pool;
+  equal prompts get equal replies. Safe for many threads.
+  """
+
+  def __call__(self, prompts: Sequence[str]) -> list[str]:
+    """The replies, in the order of the prompts.
+
+    A reply may be anything, the empty text included: that is what a prompt
+    gets that the judge refuses or cannot take.
+
+    Raises:
+      JudgeUnavailable: there is no judge to be had, or its budget is spent.
+    """
+
+
+class JudgeUnavailable(ConnectionError):
+  """No verdict can be had: an error of the run, never of a rollout."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from wideseek_jax import testing, types
-from wideseek_jax.agents import agent, prompts, rollout_config
+from wideseek_jax.agents import agent, prompts, rollout_config, scripted
 
 TOKENIZER = testing.byte_tokenizer()
 
@@ -37,7 +37,7 @@ class Tools:
       for i in range(count)
     ]
 
-  def access(self, url):
+  def access(self, url, info=''):
     if url.endswith('/2'):
       return None
     return types.Page(url, 'Title', f'Text of {url}. ' + 'x' * 50)
@@ -63,7 +63,7 @@ def access(*urls):
 
 
 def spec(role='subagent', style='compact', kind='wide', **limits):
-  limits = {'max_turns': 4, 'max_calls': 3} | limits
+  limits = {'max_turns': 4, 'max_calls': 3, 'max_subagents': 3} | limits
   return prompts.role_spec(role, style=style, kind=kind, **limits)
 
 
@@ -130,3 +130,66 @@ def trajectory(answer='report', failures=(), turns=(), agent=1, **fields):
     failures=failures,
     **fields,
   )
+
+
+class Clock:
+  """Tells the time that a test sets."""
+
+  def __init__(self):
+    self.now = 0.0
+
+  def __call__(self):
+    return self.now
+
+
+class SlowEngine:
+  """Samples some tokens of every turn a step, which takes a second.
+
+  Args:
+    respond: writes the turns (`scripted.ScriptedEngine`).
+    clock: goes on with every step.
+    speed: tokens of a turn and step.
+  """
+
+  def __init__(self, respond, clock, speed=20):
+    self._inner = scripted.ScriptedEngine(TOKENIZER, respond)
+    self.max_context = self._inner.max_context
+    self._clock = clock
+    self._speed = speed
+    self._turns = {}
+    self._cut = set()
+
+  @property
+  def num_open(self):
+    return self._inner.num_open
+
+  def open(self):
+    return self._inner.open()
+
+  def submit(self, sequence, *request):
+    self._inner.submit(sequence, *request)
+    ((_, turn),) = self._inner.step()
+    self._turns[sequence] = [turn, 0]
+
+  def cut(self, sequence):
+    self._cut.add(sequence)
+
+  def close(self, sequence):
+    self._inner.close(sequence)
+
+  def step(self):
+    self._clock.now += 1
+    ended = []
+    for sequence in list(self._turns):
+      turn, count = self._turns[sequence]
+      if sequence in self._cut:
+        arrays = turn.token_ids[:count], turn.logprobs[:count]
+        ended.append((sequence, types.Generation(*arrays, 'cut')))
+      elif count + self._speed >= len(turn.token_ids):
+        ended.append((sequence, turn))
+      else:
+        self._turns[sequence][1] += self._speed
+        continue
+      del self._turns[sequence]
+      self._cut.discard(sequence)
+    return ended

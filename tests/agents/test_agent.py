@@ -3,21 +3,22 @@ import pytest
 
 from tests.agents import helpers
 from wideseek_jax import types
-from wideseek_jax.agents import agent, tool_calls, tool_text
+from wideseek_jax.agents import requests, templates, tool_calls
 
 TOKENIZER = helpers.TOKENIZER
 HITS = [types.Hit('facts/1', 'Paris', 'A city.')]
+WORDS = templates.load('', 'en', 'compact')
 BROKEN_CALL = '<tool_call>{"name": </tool_call>'
 
 
 def test_trajectory_holds_what_was_read_and_sampled_in_order():
   search = helpers.search('Paris')
-  requests, (own,) = helpers.drive(
+  asked, (own,) = helpers.drive(
     helpers.make_agent(agent=2, subtask='find', parent_turn=1),
     [search, [HITS], '<think>t</think>\nFound.'],
   )
-  first, tools, second = requests
-  assert tools == agent.CallTools((tool_calls.Search('Paris', 3),))
+  first, tools, second = asked
+  assert tools == requests.CallTools((tool_calls.Search('Paris', 3),))
   sampled = [
     helpers.generation(t) for t in (search, '<think>t</think>\nFound.')
   ]
@@ -58,12 +59,12 @@ def test_turns_are_addressed_and_limited():
     agent=2,
     options={'max_turn_tokens': 50, 'top_k': 9, 'top_p': 0.5, 'temperature': 2},
   )
-  requests, _ = helpers.drive(running, [helpers.search('a'), [[]], 'Done.'])
-  assert [r.key for r in requests if isinstance(r, agent.Generate)] == [
+  asked, _ = helpers.drive(running, [helpers.search('a'), [[]], 'Done.'])
+  assert [r.key for r in asked if isinstance(r, requests.Generate)] == [
     (7, 3, 5, 1, 2, 0),
     (7, 3, 5, 1, 2, 1),
   ]
-  assert requests[0].sampling == types.Sampling(
+  assert asked[0].sampling == types.Sampling(
     temperature=2,
     top_k=9,
     top_p=0.5,
@@ -76,11 +77,11 @@ def test_turns_are_addressed_and_limited():
 
 
 def test_a_turn_may_take_only_what_the_context_has_left():
-  requests, _ = helpers.drive(
+  asked, _ = helpers.drive(
     helpers.make_agent(options={'max_context': 1000}), ['Done.']
   )
-  prompt = len(requests[0].token_ids)
-  assert requests[0].sampling.max_tokens == 1000 - prompt
+  prompt = len(asked[0].token_ids)
+  assert asked[0].sampling.max_tokens == 1000 - prompt
 
 
 def test_a_thought_that_never_closes_is_no_answer():
@@ -104,8 +105,8 @@ def test_a_turn_without_end_fails_the_context(reason):
 
 def test_a_cut_call_does_not_run():
   cut = helpers.generation(helpers.search('a'), ended=False)
-  requests, (own,) = helpers.drive(helpers.make_agent(), [cut])
-  assert len(requests) == 1
+  asked, (own,) = helpers.drive(helpers.make_agent(), [cut])
+  assert len(asked) == 1
   assert own.turns[0].tool_names == ()
 
 
@@ -116,13 +117,13 @@ def test_a_tool_message_that_fills_the_context_fails_it():
       [helpers.search('a'), [HITS], *answers],
     )
 
-  requests, (own,) = run(10_000, 'Done.')
+  asked, (own,) = run(10_000, 'Done.')
   # One token of room is left: the third request still comes.
   exact = len(own.token_ids) - len(helpers.generation('Done.').token_ids) + 1
-  requests, (own,) = run(exact, 'Done.')
-  assert requests[2].sampling.max_tokens == 1
+  asked, (own,) = run(exact, 'Done.')
+  assert asked[2].sampling.max_tokens == 1
   # With none left the message is not read at all.
-  requests, (own,) = run(exact - 1)
+  asked, (own,) = run(exact - 1)
   assert own.failures == (types.CONTEXT_FAILED,)
   assert len(own.token_ids) == own.turns[0].stop
   assert own.turns[0].tool_names == ('search',)
@@ -140,11 +141,11 @@ def test_a_prompt_longer_than_the_context_fails_without_a_turn():
 
 
 def test_the_last_turn_runs_no_call():
-  requests, (own,) = helpers.drive(
+  asked, (own,) = helpers.drive(
     helpers.make_agent(limits={'max_turns': 2}),
     [helpers.search('a'), [HITS], helpers.search('b')],
   )
-  assert len(requests) == 3
+  assert len(asked) == 3
   assert own.failures == (types.TURN_LIMIT_FAILED,)
   assert own.answer == ''
   assert own.turns[1].tool_names == () and own.turns[1].error
@@ -158,30 +159,30 @@ def test_an_answer_in_the_last_turn_is_in_time():
 
 
 def test_a_malformed_call_is_answered_with_its_error():
-  requests, (own,) = helpers.drive(
+  asked, (own,) = helpers.drive(
     helpers.make_agent(), [BROKEN_CALL, helpers.search('a'), [HITS], 'Done.']
   )
   assert 'not JSON' in own.turns[0].error
   assert own.turns[0].tool_text == own.turns[0].error
-  assert own.turns[0].error in TOKENIZER.decode(requests[1].token_ids)
+  assert own.turns[0].error in TOKENIZER.decode(asked[1].token_ids)
   assert own.turns[0].tool_names == ()
   assert (own.answer, own.failures) == ('Done.', ())
 
 
 @pytest.mark.parametrize('max_repairs', [0, 1, 2])
 def test_repairs_are_bounded(max_repairs):
-  requests, (own,) = helpers.drive(
+  asked, (own,) = helpers.drive(
     helpers.make_agent(options={'max_repairs': max_repairs}),
     [BROKEN_CALL] * (max_repairs + 1),
   )
-  assert len(requests) == max_repairs + 1
+  assert len(asked) == max_repairs + 1
   assert own.failures == (types.TOOL_CALL_FAILED,)
   assert own.answer == '' and own.turns[-1].tool_text == ''
 
 
 def test_only_urls_of_a_search_are_opened():
   page = types.Page('facts/1', 'Paris', 'Big.')
-  requests, (own,) = helpers.drive(
+  asked, (own,) = helpers.drive(
     helpers.make_agent(known_urls={'facts/0'}),
     [
       # facts/1 comes from a search of the same turn: not yet known.
@@ -192,7 +193,7 @@ def test_only_urls_of_a_search_are_opened():
       'Done.',
     ],
   )
-  asked = [r.calls for r in requests if isinstance(r, agent.CallTools)]
+  asked = [r.calls for r in asked if isinstance(r, requests.CallTools)]
   assert asked == [
     (tool_calls.Search('a', 3), tool_calls.Access('facts/0')),
     (tool_calls.Access('facts/1'),),
@@ -200,20 +201,20 @@ def test_only_urls_of_a_search_are_opened():
   assert own.turns[0].tool_names == ('search', 'access')
   assert own.turns[0].tool_text.split('\n') == [
     *('# Query: a', '[1](facts/1): Paris. A city.'),
-    *('# Page: facts/0', tool_text.NO_PAGE),
-    *('# Page: facts/1', tool_text.URL_NOT_SEEN),
+    *('# Page: facts/0', WORDS.fill('notices.no_page')),
+    *('# Page: facts/1', WORDS.fill('notices.url_not_seen')),
   ]
   # A refused page is not an access.
   assert own.turns[1].tool_names == ('access',)
 
 
 def test_a_turn_of_refused_pages_calls_no_tool():
-  requests, (own,) = helpers.drive(
+  asked, (own,) = helpers.drive(
     helpers.make_agent(), [helpers.access('facts/1'), 'Done.']
   )
-  assert len(requests) == 2
+  assert len(asked) == 2
   assert own.turns[0].tool_names == ()
-  assert tool_text.URL_NOT_SEEN in own.turns[0].tool_text
+  assert WORDS.fill('notices.url_not_seen') in own.turns[0].tool_text
 
 
 def test_a_tool_that_raised_is_told_and_counted():
@@ -236,12 +237,12 @@ def test_lead_reads_reports_only_and_keeps_its_subagents():
 
   one = helpers.trajectory('<b>secret</b> report', agent=1)
   two = helpers.trajectory('', (types.TURN_LIMIT_FAILED,), agent=2)
-  requests, (lead, *subagents) = helpers.drive(
+  asked, (lead, *subagents) = helpers.drive(
     helpers.make_agent('lead', create=create),
     [helpers.fan_out('x', 'y'), [(one,), (two,)], helpers.ANSWER],
   )
   assert made == [(['x', 'y'], 0)]
-  assert requests[1] == agent.CreateSubagents(('agent x', 'agent y'))
+  assert asked[1] == requests.CreateSubagents(('agent x', 'agent y'))
   assert subagents == [one, two]
   assert lead.turns[0].tool_names == ('create_sub_agents',) * 2
   assert lead.answer == helpers.ANSWER
@@ -249,7 +250,7 @@ def test_lead_reads_reports_only_and_keeps_its_subagents():
 
 def test_subagents_are_kept_when_their_reports_do_not_fit():
   one = helpers.trajectory('r' * 900, agent=1)
-  requests, (lead, *subagents) = helpers.drive(
+  asked, (lead, *subagents) = helpers.drive(
     helpers.make_agent(
       'lead',
       options={'max_context': 900, 'report_tokens': 1000},
@@ -257,7 +258,7 @@ def test_subagents_are_kept_when_their_reports_do_not_fit():
     ),
     [helpers.fan_out('x'), [(one,)]],
   )
-  assert len(requests) == 2
+  assert len(asked) == 2
   assert lead.failures == (types.CONTEXT_FAILED,)
   assert subagents == [one]
 
@@ -270,10 +271,8 @@ def test_a_turn_that_ended_the_text_is_closed_unsampled():
   ended = types.Generation(
     np.array(ids, np.int32), np.zeros(len(ids), np.float32), 'stop'
   )
-  requests, (own,) = helpers.drive(
-    helpers.make_agent(), [ended, [HITS], 'Done.']
-  )
+  asked, (own,) = helpers.drive(helpers.make_agent(), [ended, [HITS], 'Done.'])
   end = own.turns[0].stop
   assert own.token_ids[end] == TOKENIZER.special('<|im_end|>')
   assert not own.sample_mask[end]
-  assert requests[2].token_ids[0] == TOKENIZER.special('<|im_end|>')
+  assert asked[2].token_ids[0] == TOKENIZER.special('<|im_end|>')

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.agents import helpers
-from wideseek_jax.agents import prompts, tool_schemas
+from wideseek_jax.agents import prompts, templates, tool_schemas
 
 TOKENIZER = helpers.TOKENIZER
 
@@ -34,7 +34,8 @@ within <tool_call></tool_call> XML tags:
 def qwen3_spec():
   parameters = {'type': 'object', 'properties': {}, 'required': []}
   tool = tool_schemas.Tool('f', 'Dés', parameters)
-  return prompts.RoleSpec('lead', 'full', 'Be good.', (tool,), 4, 3)
+  words = templates.load('', 'en', 'full')
+  return prompts.RoleSpec('lead', 'full', 'Be good.', (tool,), words, 4, 3, 3)
 
 
 def test_full_style_is_qwen3s_chat_format_to_the_byte():
@@ -137,10 +138,73 @@ def test_the_kind_of_answer_is_named(style):
     assert '\\boxed{}' in deep and 'markdown' not in deep
 
 
-def test_prompts_hold_no_broken_lines():
+@pytest.mark.parametrize('language', ['en', 'zh'])
+def test_prompts_hold_no_broken_lines(language):
   for role in ('lead', 'subagent', 'single'):
-    text = helpers.spec(role, 'full').system
-    assert '  ' not in text and '\\\n' not in text and '\n ' not in text
+    for kind in ('wide', 'deep'):
+      text = helpers.spec(role, 'full', kind, language=language).system
+      assert '  ' not in text and '\n ' not in text and '\n\n\n' not in text
+      assert '{examples}' not in text and '{answer}' not in text
+
+
+def test_only_tables_have_examples():
+  # The block that the answer is to be put into stays as it is.
+  wide = helpers.spec('lead', 'full', 'wide').system
+  deep = helpers.spec('lead', 'full', 'deep').system
+  assert 'Two examples' in wide and '{data_content}' in wide
+  assert 'examples' not in deep
+
+
+def test_a_lead_that_searches_has_both_kinds_of_tools():
+  spec = helpers.spec('lead', 'full', lead_searches=True, max_subagents=10)
+  assert [t.name for t in spec.tools] == [
+    *('create_sub_agents', 'search', 'access'),
+  ]
+  assert 'cannot search' not in spec.system
+  create, search, _ = (json.dumps(t.parameters) for t in spec.tools)
+  assert 'At most 10' in create and 'At most 3' in search
+
+
+def test_schemas_are_those_of_the_released_weights():
+  lead = helpers.spec('lead', 'full').tools[0].parameters
+  assert lead['required'] == ['sub_agents']
+  items = lead['properties']['sub_agents']['items']
+  assert items['required'] == list(items['properties']) == ['prompt']
+  search, access = (t.parameters for t in helpers.spec(style='full').tools)
+  items = search['properties']['queries']['items']
+  assert list(items['properties']) == ['query', 'count']
+  assert items['required'] == ['query']
+  assert items['properties']['count']['default'] == 3
+  items = access['properties']['urls']['items']
+  assert items['required'] == ['url', 'info_to_extract']
+  flat = [t.parameters for t in helpers.spec('single', 'full').tools]
+  assert flat == [
+    search['properties']['queries']['items'],
+    access['properties']['urls']['items'],
+  ]
+
+
+def test_chinese_prompts_have_the_same_tools_in_other_words():
+  for role in ('lead', 'subagent', 'single'):
+    english = helpers.spec(role, 'full')
+    chinese = helpers.spec(role, 'full', language='zh')
+    for ours, theirs in zip(english.tools, chinese.tools, strict=True):
+      assert ours.name == theirs.name
+      assert _bare(ours.parameters) == _bare(theirs.parameters)
+      assert theirs.description != ours.description
+    text = TOKENIZER.decode(
+      prompts.first_turn_ids(TOKENIZER, chinese, '问题?', '子任务')
+    )
+    assert '你' in text and 'You are a' not in text
+    then = prompts.tool_turn_ids(TOKENIZER, chinese, '结果', turn=3)
+    assert '最后一轮' in TOKENIZER.decode(then)
+
+
+def _bare(schema):
+  """A schema without its descriptions."""
+  if isinstance(schema, dict):
+    return {k: _bare(v) for k, v in schema.items() if k != 'description'}
+  return schema
 
 
 def test_unknown_names_are_errors():

@@ -1,4 +1,3 @@
-import concurrent.futures
 import random
 import threading
 import time
@@ -7,7 +6,7 @@ import pytest
 
 from tests.agents import helpers
 from wideseek_jax import types
-from wideseek_jax.agents import agent, rollout, scheduler, scripted
+from wideseek_jax.agents import requests, rollout, scheduler, scripted
 
 TOKENIZER = helpers.TOKENIZER
 
@@ -48,9 +47,9 @@ class SlowTools(helpers.Tools):
       raise ConnectionError('p2 is broken')
     return super().search(query, count)
 
-  def access(self, url):
+  def access(self, url, info=''):
     self._sleep()
-    return super().access(url)
+    return super().access(url, info)
 
 
 class TrickleEngine:
@@ -272,9 +271,7 @@ def test_a_tool_that_asks_to_exit_ends_the_run():
 
 
 def test_nothing_to_run():
-  with concurrent.futures.ThreadPoolExecutor(1) as executor:
-    engine = TrickleEngine(0)
-    assert scheduler.run([], engine, helpers.Tools(), executor) == []
+  assert scheduler.run([], {}, helpers.Tools()) == []
 
 
 def test_a_prompt_that_fits_no_context_ends_at_once():
@@ -291,12 +288,47 @@ def test_agents_that_end_without_a_turn():
     yield  # Makes it a generator.
 
   def parent():
-    answer = yield agent.CreateSubagents((child('a'), child('b')))
-    again = yield agent.CreateSubagents((child('c'),))
+    answer = yield requests.CreateSubagents((child('a'), child('b')))
+    again = yield requests.CreateSubagents((child('c'),))
     return (*answer, *again)
 
-  with concurrent.futures.ThreadPoolExecutor(1) as executor:
-    results = scheduler.run(
-      [parent(), child('d')], TrickleEngine(0), helpers.Tools(), executor
-    )
+  results = scheduler.run([parent(), child('d')], {}, helpers.Tools())
   assert results == [(('a',), ('b',), ('c',)), ('d',)]
+
+
+def test_a_dead_judge_behind_a_tool_ends_the_run():
+  # A summariser's judge: not a failure of the tool, but an error of the run.
+  class JudgedTools(helpers.Tools):
+    def access(self, url, info=''):
+      raise types.JudgeUnavailable('gone')
+
+  engine = scripted.ScriptedEngine(TOKENIZER, respond)
+  with pytest.raises(types.JudgeUnavailable, match='gone'):
+    rollout.rollout_groups(
+      engine, TOKENIZER, JudgedTools(), TASKS, check_urls=False, **OPTIONS
+    )
+  assert engine.num_open == 0
+
+
+def test_a_page_is_opened_for_what_the_agent_wants_to_know():
+  asked = []
+
+  class NotingTools(helpers.Tools):
+    def access(self, url, info=''):
+      asked.append((url, info))
+
+  def opens(messages, key):
+    if len(messages) > 2:
+      return 'Done.'
+    return helpers.call('access', url='u', info_to_extract='the size')
+
+  rollout.rollout_groups(
+    scripted.ScriptedEngine(TOKENIZER, opens),
+    TOKENIZER,
+    NotingTools(),
+    TASKS[:1],
+    workflow='single',
+    check_urls=False,
+    **OPTIONS,
+  )
+  assert asked == [('u', 'the size')] * 2

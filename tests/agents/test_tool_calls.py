@@ -16,7 +16,7 @@ def test_calls_of_each_role():
     Search('a', 3),
     Search('b', 3),
   )
-  assert parse(helpers.search('a', count=10)).calls == (Search('a', 10),)
+  assert parse(helpers.search('a', count=9)).calls == (Search('a', 9),)
   assert parse(helpers.access('u')).calls == (Access('u'),)
   assert parse(helpers.fan_out('x', 'y'), 'lead').calls == (
     Subtask('x'),
@@ -52,6 +52,23 @@ def test_too_many_calls_are_cut_and_told():
   assert [c.query for c in parsed.calls] == ['a', 'b', 'c']
   assert parsed.notice == 'Only the first 3 of 4 calls were run.'
   assert parsed.error == ''
+
+
+def test_a_lead_that_searches_has_a_limit_for_each_kind():
+  text = helpers.fan_out('x', 'y', 'z') + helpers.search('a', 'b', 'c')
+  parsed = parse(text, 'lead', lead_searches=True, max_calls=2, max_subagents=1)
+  assert parsed.calls == (Search('a', 3), Search('b', 3), Subtask('x'))
+  assert parsed.notice == (
+    'Only the first 2 of 3 calls were run. Only the first 1 of 3 calls were '
+    'run.'
+  )
+
+
+def test_errors_are_in_the_language_of_the_task():
+  parsed = parse(helpers.fan_out('x'), language='zh')
+  assert parsed.error == (
+    '这里没有名为 "create_sub_agents" 的工具；可用的工具是 search 和 access。'
+  )
 
 
 @pytest.mark.parametrize(
@@ -101,9 +118,9 @@ def test_too_many_calls_are_cut_and_told():
   + [
     (
       helpers.search('a', count=count),
-      'arguments.queries[0].count must be a whole number from 1 to 10.',
+      'arguments.queries[0].count must be a whole number from 1 to 9.',
     )
-    for count in (0, 11, True, 2.0, 'five')
+    for count in (0, 10, True, 2.0, 'five')
   ],
 )
 def test_errors_say_what_is_wrong(text, error):
@@ -158,7 +175,7 @@ def test_any_text_is_calls_or_error_or_answer(text):
     for call in parsed.calls:
       assert isinstance(call, Search | Access | Subtask)
       if isinstance(call, Search):
-        assert call.query.strip() and 1 <= call.count <= 10
+        assert call.query.strip() and 1 <= call.count <= 9
     after = text.rpartition('</think>')[2]
     if '<tool_call>' in after and '<think>' not in after:
       assert parsed.calls or parsed.error

@@ -17,16 +17,15 @@ ONE_WRONG = RIGHT.replace('Madrid', 'Toledo')
 NOTHING = 'I do not know.'
 
 
-def turns(*lengths, tools=(), text='', errors=()):
+def turns(*lengths, tools=(), text=''):
   """Turns of these lengths, two read tokens before each."""
   made, position = [], 0
   for i, length in enumerate(lengths):
     start = position + 2
     position = start + length
     names = tools[i] if i < len(tools) else ()
-    error = errors[i] if i < len(errors) else ''
     last = text if i == len(lengths) - 1 else ''
-    made.append(types.Turn(start, position, 'stop', last, names, error=error))
+    made.append(types.Turn(start, position, 'stop', last, names))
   return made
 
 
@@ -137,32 +136,6 @@ def test_an_accepted_empty_text_is_not_matched_by_no_answer():
   assert score.parts['exact_match'] == 0
 
 
-def test_parts_are_counted():
-  failed = agent(
-    2,
-    turns(3, 9, tools=[(), ('search',)], errors=['bad JSON', 'tool broke']),
-    failures=(types.TURN_LIMIT_FAILED,),
-  )
-  parts = rewards.score(rollout(ONE_WRONG, OPENED, failed), WIDE).parts
-  expected = {
-    'item_f1': 5 / 6,
-    'row_f1': 1 / 2,
-    'success': 0,
-    'num_subagents': 2,
-    'failed_subagents': 1,
-    'lead_turns': 2,
-    'subagent_turns': 4,
-    'num_search': 2,
-    'num_access': 1,
-    'tool_errors': 1,
-    'malformed_calls': 1,
-    'longest_turn': 9,
-    'sampled_tokens': 5 + 7 + 3 + 4 + 3 + 9,
-  }
-  assert {k: parts[k] for k in expected} == pytest.approx(expected)
-  assert all(type(value) is float for value in parts.values())
-
-
 def test_errors_of_the_data_are_raised():
   twice = types.Table(('a', 'A'), (('1', '2'),))
   broken = types.Task('w', 'Which?', 'wide', twice, ('a',))
@@ -192,46 +165,110 @@ def trained(made, task=WIDE):
   return chosen
 
 
-FULL = agent(1, turns(3, 4), failures=(types.CONTEXT_FAILED,))
-RUNAWAY = agent(
-  2, turns(3, 4), failures=(types.CONTEXT_FAILED, types.TURN_REPEAT_FAILED)
-)
-OUT_OF_TURNS = agent(3, turns(3), failures=(types.TURN_LIMIT_FAILED,))
+# Agents by a letter: what ended them, and the lengths of their turns.
+AGENTS = {
+  'ok': ((), (3, 4)),
+  'context': ((types.CONTEXT_FAILED,), (3, 4)),
+  'runaway': ((types.CONTEXT_FAILED, types.TURN_REPEAT_FAILED), (3, 4)),
+  'turns': ((types.TURN_LIMIT_FAILED,), (3,)),
+  'calls': ((types.TOOL_CALL_FAILED,), (3, 4)),
+  'tokens': ((types.TOKEN_LIMIT_FAILED,), (3, 4)),
+  'time': ((types.TIME_LIMIT_FAILED,), (3, 4)),
+  'tail': ((types.TAIL_CUT_FAILED,), (3, 4)),
+  'time+runaway': ((types.TIME_LIMIT_FAILED, types.TURN_REPEAT_FAILED), (3, 4)),
+}
+NONE, LAST, ALL, ONE = (False, False), (False, True), (True, True), (True,)
+
+# form, what ended the lead, subagents -> what trains of each agent.
+CREDIT = [
+  # Good form, lead ok: every turn of agents that did not fail.
+  ('good', 'ok', ['ok'], [ALL, ALL]),
+  ('good', 'ok', ['ok', 'context', 'runaway'], [ALL, ALL, NONE, NONE]),
+  ('good', 'ok', ['turns', 'ok'], [ALL, (False,), ALL]),
+  ('good', 'ok', ['calls', 'tokens', 'time', 'tail'], [ALL] + [NONE] * 4),
+  # Good form, lead flagged: its flagged turns alone.
+  ('good', 'context', ['ok', 'context'], [ALL, NONE, NONE]),
+  ('good', 'turns', ['ok', 'runaway'], [ONE, NONE, NONE]),
+  ('good', 'runaway', ['ok'], [ALL, NONE]),
+  ('good', 'tokens', ['ok'], [ALL, NONE]),
+  # … unless only the clock flagged it.
+  ('good', 'tail', ['ok', 'context'], [NONE, NONE, NONE]),
+  # Bad form, lead ended by itself: its final turn …
+  ('bad', 'ok', ['ok'], [LAST, NONE]),
+  # … and all turns of flagged agents …
+  ('bad', 'ok', ['ok', 'context', 'turns'], [LAST, NONE, ALL, ONE]),
+  ('bad', 'ok', ['calls', 'tokens'], [LAST, ALL, ALL]),
+  ('bad', 'ok', ['time', 'tail'], [LAST, NONE, NONE]),
+  # … or the runaway turns alone, if there are any.
+  ('bad', 'ok', ['context', 'runaway', 'turns'], [LAST, NONE, LAST, (False,)]),
+  ('bad', 'ok', ['time+runaway', 'context'], [LAST, LAST, NONE]),
+  # Bad form, lead flagged: the same without a final turn.
+  ('bad', 'turns', ['ok'], [ONE, NONE]),
+  ('bad', 'context', ['ok', 'turns'], [ALL, NONE, ONE]),
+  ('bad', 'runaway', ['context', 'ok'], [LAST, NONE, NONE]),
+  ('bad', 'turns', ['runaway'], [(False,), LAST]),
+  ('bad', 'calls', ['ok'], [ALL, NONE]),
+  ('bad', 'tail', ['ok', 'context'], [NONE, NONE, ALL]),
+]
 
 
-def test_good_rollouts_train_all_agents_that_did_not_fail():
-  assert trained(rollout(RIGHT, OPENED)) == ((True, True), (True, True))
-  assert trained(rollout(RIGHT, OPENED, RUNAWAY, OUT_OF_TURNS)) == (
-    *((True, True), (True, True)),
-    *((False, False), (False,)),
-  )
+def credit_rollout(form, lead, subagents):
+  text = RIGHT if form == 'good' else NOTHING
+  made = []
+  for index, name in enumerate([lead, *subagents]):
+    failures, lengths = AGENTS[name]
+    last = text if index == 0 else 'report'
+    made.append(
+      agent(
+        index, turns(*lengths, text=last), '' if failures else last, failures
+      )
+    )
+  return types.Rollout(WIDE.task_id, 0, tuple(made))
 
 
-def test_a_failed_lead_with_a_table_trains_alone():
-  made = rollout(RIGHT, OPENED, FULL, failures=(types.CONTEXT_FAILED,))
-  assert trained(made) == ((True, True), (False, False), (False, False))
+@pytest.mark.parametrize(('form', 'lead', 'subagents', 'expected'), CREDIT)
+def test_credit(form, lead, subagents, expected):
+  made = credit_rollout(form, lead, subagents)
+  assert trained(made) == tuple(expected)
+  earns = form == 'good' and lead == 'ok'
+  assert (rewards.score(made, WIDE).reward > 0) == earns
 
 
-def test_bad_form_trains_the_final_turn_and_the_failed_agents():
-  assert trained(rollout(NOTHING, OPENED)) == ((False, True), (False, False))
-  assert trained(rollout(NOTHING, OPENED, FULL, OUT_OF_TURNS)) == (
-    *((False, True), (False, False)),
-    *((True, True), (True,)),
-  )
-
-
-def test_bad_form_with_runaway_turns_trains_those_instead():
-  assert trained(rollout(NOTHING, FULL, RUNAWAY, OUT_OF_TURNS)) == (
-    *((False, True), (False, False)),
-    *((False, True), (False,)),
-  )
-
-
-def test_a_failed_lead_without_a_table():
-  made = rollout(NOTHING, OPENED, failures=(types.TURN_LIMIT_FAILED,))
-  assert trained(made) == ((True, True), (False, False))
-  made = rollout(NOTHING, RUNAWAY, failures=(types.TURN_LIMIT_FAILED,))
-  assert trained(made) == ((False, False), (False, True))
-  # Nothing was ever sampled: nothing trains, and nothing breaks.
+def test_nothing_sampled_trains_nothing():
   made = rollout(NOTHING, failures=(types.CONTEXT_FAILED,), lengths=())
   assert trained(made) == ((),)
+
+
+def test_a_single_agent_is_a_lead_without_subagents():
+  for form, lead, expected in (
+    *(('good', 'ok', ALL), ('good', 'turns', ONE)),
+    *(('bad', 'ok', LAST), ('bad', 'context', ALL)),
+  ):
+    (own,) = credit_rollout(form, lead, []).trajectories
+    single = dataclasses.replace(own, role='single')
+    assert trained(types.Rollout(WIDE.task_id, 0, (single,))) == (expected,)
+
+
+@pytest.mark.parametrize(
+  ('roles', 'expected'),
+  [
+    (['lead'], (ALL, NONE, NONE)),
+    (['subagent'], (NONE, ALL, ALL)),
+    (['lead', 'subagent'], (ALL, ALL, ALL)),
+    (['single'], (NONE, NONE, NONE)),
+  ],
+)
+def test_roles_that_do_not_train(roles, expected):
+  made = credit_rollout('good', 'ok', ['ok', 'ok'])
+  score = rewards.score(made, WIDE)
+  assert rewards.trained_turns(made, score, roles) == expected
+  masks = rewards.trained_mask(made, score, roles)
+  assert [bool(mask.any()) for mask in masks] == [any(e) for e in expected]
+
+
+def test_the_flag_does_not_depend_on_equal_agents():
+  # Two agents that are equal field by field: one is the lead.
+  lead, other = credit_rollout('bad', 'ok', ['ok']).trajectories
+  twin = dataclasses.replace(other, turns=lead.turns)
+  made = types.Rollout(WIDE.task_id, 0, (lead, twin))
+  assert trained(made) == (LAST, NONE)

@@ -35,19 +35,23 @@ def test_score_means_cover_those_that_have_the_part():
   assert means == {'x/reward': 0.5, 'x/item_f1': 0.25, 'x/exact_match': 1.0}
 
 
-def test_rollout_metrics_count_agents():
+def test_agent_means():
   def trajectory(mask, failures=()):
     return testing.trajectory(mask, failures=failures)
 
   groups = [
     [types.Rollout('t', 0, (trajectory([0, 1, 1]), trajectory([0, 1])))],
-    [types.Rollout('u', 0, (trajectory([0, 0, 0, 1], ('x',)),))],
+    [
+      types.Rollout(
+        'u', 0, (trajectory([0, 0, 0, 1], (types.CONTEXT_FAILED,)),)
+      )
+    ],
   ]
-  found = loop.rollout_metrics(groups)
+  found = loop.agent_means(groups)
   # Agents of 3, 2 and 4 tokens, of which 2, 1 and 1 are sampled.
-  assert found['rollout/tokens'] == pytest.approx(3.0)
-  assert found['rollout/sampled_tokens'] == pytest.approx(4 / 3)
-  assert found['rollout/failed_agents'] == pytest.approx(1 / 3)
+  assert found['agent/tokens'] == pytest.approx(3.0)
+  assert found['agent/sampled_tokens'] == pytest.approx(4 / 3)
+  assert found['agent/context_failed'] == pytest.approx(1 / 3)
 
 
 def _scored(reward, *turns, format_ok=True):

@@ -10,6 +10,8 @@ once as token ids, and never rendered or encoded again.
 """
 
 import dataclasses
+import itertools
+import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
@@ -17,7 +19,9 @@ import numpy as np
 
 from wideseek_jax import types
 from wideseek_jax.agents import (
+  limits,
   prompts,
+  requests,
   rollout_config,
   subagents,
   tool_calls,
@@ -25,46 +29,16 @@ from wideseek_jax.agents import (
 )
 from wideseek_jax.tasks import tables
 
-_NOT_RUN = 'The turn limit was reached: the call was not run.'
-_NO_ROOM = 'The tool message did not fit the context.'
+_NOT_RUN = 'The last turn was used up: the call was not run.'
+# Why what the tools answered was never read.
+_UNREAD = {
+  types.CONTEXT_FAILED: 'The tool message did not fit the context.',
+  types.TOKEN_LIMIT_FAILED: 'No tokens were left for another turn.',
+  types.TIME_LIMIT_FAILED: 'No time was left for another turn.',
+}
 
-
-@dataclasses.dataclass(frozen=True)
-class Generate:
-  """Asks for a turn; answered with a `types.Generation`.
-
-  Attributes:
-    token_ids: int32 [n], what is new since the last turn.
-    sampling: how to sample.
-    key: address of the turn: (seed, step, task, rollout, agent, turn).
-  """
-
-  token_ids: np.ndarray
-  sampling: types.Sampling
-  key: tuple[int, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class CallTools:
-  """Asks for tool calls; answered with a list of one result a call.
-
-  A result is what the tool returned, or the exception that it raised.
-  """
-
-  calls: tuple[tool_calls.Search | tool_calls.Access, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class CreateSubagents:
-  """Asks to run agents; answered with the list of what each returned."""
-
-  agents: tuple['Agent', ...]
-
-
-Request = Generate | CallTools | CreateSubagents
-Agent = Generator[Request, Any, tuple[types.Trajectory, ...]]
 # (subtasks, the lead's turn) -> the agents that work on them.
-Create = Callable[[Sequence[str], int], Sequence[Agent]]
+Create = Callable[[Sequence[str], int], Sequence[requests.Agent]]
 
 
 def run_agent(
@@ -79,7 +53,9 @@ def run_agent(
   parent_turn: int = -1,
   known_urls: set[str] | None = None,
   create: Create | None = None,
-) -> Agent:
+  clock: limits.Clock = time.monotonic,
+  tail: limits.Tail | None = None,
+) -> requests.Agent:
   """Runs one agent to its end.
 
   Args:
@@ -94,6 +70,8 @@ def run_agent(
     known_urls: pages that it may open; urls that its searches return are added
       to the set.
     create: makes subagents; a role with create_sub_agents needs it.
+    clock: what its time is measured with.
+    tail: of its group; None if that is never cut.
 
   Yields:
     Generate, CallTools, CreateSubagents.
@@ -109,23 +87,34 @@ def run_agent(
   answer = ''
   repairs = 0
   stops = prompts.stop_ids(tokenizer)
-  new_ids = prompts.first_turn_ids(tokenizer, spec, question, subtask)
-  for index in range(spec.max_turns):
+  budget = limits.Budget(spec, config, clock, tail)
+  budget.begin_turn(0)
+  new_ids = prompts.first_turn_ids(
+    tokenizer, spec, question, subtask, max_turns=budget.max_turns
+  )
+  for index in itertools.count():
     room = config.max_context - len(record) - len(new_ids)
-    if room < 1:
-      failures = (types.CONTEXT_FAILED,)
+    met = types.CONTEXT_FAILED if room < 1 else budget.met(record.num_sampled)
+    if met:
+      failures = (met,)
       if turns:
-        turns[-1] = dataclasses.replace(turns[-1], tool_text='', error=_NO_ROOM)
+        turns[-1] = dataclasses.replace(
+          turns[-1], tool_text='', error=_UNREAD[met]
+        )
       break
     sampling = types.Sampling(
       temperature=config.temperature,
       top_k=config.top_k,
       top_p=config.top_p,
-      max_tokens=min(config.max_turn_tokens, room),
+      max_tokens=budget.tokens(
+        record.num_sampled, min(config.max_turn_tokens, room)
+      ),
       stop_ids=stops,
     )
     record.read(new_ids)
-    generation = yield Generate(new_ids, sampling, (*address, agent, index))
+    generation = yield requests.Generate(
+      spec.role, new_ids, sampling, (*address, agent, index), budget.deadline
+    )
     start = len(record)
     record.sampled(generation)
     sampled = generation.token_ids
@@ -134,7 +123,9 @@ def run_agent(
     turn = types.Turn(start, len(record), generation.finish_reason, text)
     turns.append(turn)
     if not ended:
-      failures = (types.CONTEXT_FAILED,)
+      if generation.finish_reason != 'context':
+        met = budget.met(record.num_sampled)
+      failures = (met or types.CONTEXT_FAILED,)
       if len(sampled) >= config.runaway_tokens:
         failures += (types.TURN_REPEAT_FAILED,)
       break
@@ -142,43 +133,40 @@ def run_agent(
     if not parsed.calls and not parsed.error:
       answer = tables.after_thought(text).strip()
       break
-    if index + 1 == spec.max_turns:
-      failures = (types.TURN_LIMIT_FAILED,)
+    turn = turns[-1] = dataclasses.replace(
+      turn, malformed=bool(parsed.error), error=parsed.error
+    )
+    if index + 1 == budget.max_turns:
+      failures = (
+        types.TAIL_CUT_FAILED if budget.was_cut else types.TURN_LIMIT_FAILED,
+      )
       turns[-1] = dataclasses.replace(turn, error=parsed.error or _NOT_RUN)
       break
+    if parsed.error and repairs == config.max_repairs:
+      failures = (types.TOOL_CALL_FAILED,)
+      break
     if parsed.error:
-      turn = dataclasses.replace(
-        turn, tool_text=parsed.error, error=parsed.error
-      )
-      if repairs == config.max_repairs:
-        failures = (types.TOOL_CALL_FAILED,)
-        turns[-1] = dataclasses.replace(turn, tool_text='')
-        break
       repairs += 1
-    elif isinstance(parsed.calls[0], tool_calls.Subtask):
-      made = create([call.prompt for call in parsed.calls], index)
-      finished = yield CreateSubagents(tuple(made))
-      reports = [trajectories[0] for trajectories in finished]
-      created.extend(t for trajectories in finished for t in trajectories)
-      turn = dataclasses.replace(
-        turn,
-        tool_names=tuple(call.name for call in parsed.calls),
-        tool_text=subagents.reports_message(
-          tokenizer,
-          reports,
-          parsed.notice,
-          style=spec.style,
-          report_tokens=config.report_tokens,
-        ),
-      )
+      parts = [parsed.error]
     else:
-      turn = yield from _use_tools(turn, parsed, spec, config, known_urls)
-    turns[-1] = turn
+      turn, parts = yield from _use_tools(
+        turn, parsed.calls, spec, config, known_urls, budget.deadline
+      )
+      reports, made = yield from _use_subagents(
+        parsed.calls, index, tokenizer, spec, config, create
+      )
+      created += made
+      parts += reports + ([parsed.notice] if parsed.notice else [])
+    turn = turns[-1] = dataclasses.replace(
+      turn, tool_text=spec.words.fill('results.separator').join(parts)
+    )
+    budget.begin_turn(index + 1)
     new_ids = prompts.tool_turn_ids(
       tokenizer,
       spec,
       turn.tool_text,
       turn=index + 1,
+      max_turns=budget.max_turns,
       closed=sampled[-1] == stops[0],
     )
   own = types.Trajectory(
@@ -196,43 +184,82 @@ def run_agent(
 
 def _use_tools(
   turn: types.Turn,
-  parsed: tool_calls.Parsed,
+  calls: Sequence[tool_calls.Call],
   spec: prompts.RoleSpec,
   config: rollout_config.RolloutConfig,
   known_urls: set[str],
-) -> Generator[Request, Any, types.Turn]:
-  """Runs the calls of a turn; returns the turn with their results.
+  deadline: float | None,
+) -> Generator[requests.Request, Any, tuple[types.Turn, list[str]]]:
+  """Runs the searches and accesses of a turn.
 
   What may be opened is decided before anything runs, so it cannot depend on
   which of the turn's calls is the faster.
+
+  Returns:
+    The turn with what was called, and the parts of the tool message.
   """
-  allowed = [
-    not isinstance(call, tool_calls.Access) or call.url in known_urls
-    for call in parsed.calls
+  names = [call.name for call in calls]
+  calls = [call for call in calls if not isinstance(call, tool_calls.Subtask)]
+  refused = [
+    config.check_urls
+    and isinstance(call, tool_calls.Access)
+    and call.url not in known_urls
+    for call in calls
   ]
-  runs = tuple(
-    call for call, ok in zip(parsed.calls, allowed, strict=True) if ok
-  )
-  answered = iter((yield CallTools(runs)) if runs else ())
-  results = [next(answered) if ok else tool_text.URL_NOT_SEEN for ok in allowed]
+  runs = tuple(call for call, no in zip(calls, refused, strict=True) if not no)
+  answered = iter((yield requests.CallTools(runs, deadline)) if runs else ())
+  results = [
+    spec.words.fill('notices.url_not_seen')
+    if no
+    else tool_text.checked(call, next(answered))
+    for call, no in zip(calls, refused, strict=True)
+  ]
   for result in results:
     if isinstance(result, list):
       known_urls.update(hit.url for hit in result)
   broken = [r for r in results if isinstance(r, Exception)]
-  return dataclasses.replace(
+  turn = dataclasses.replace(
     turn,
     # A refused page is no access: it must not earn what an access earns.
-    tool_names=tuple(call.name for call in runs),
-    tool_text=tool_text.tool_message(
-      parsed.calls,
-      results,
-      parsed.notice,
-      style=spec.style,
-      page_chars=config.page_chars,
-      snippet_chars=config.snippet_chars,
-    ),
-    error=tool_text.failure_text(broken[0]) if broken else '',
+    tool_names=tuple(call.name for call in runs) + tuple(names[len(calls) :]),
+    failed_calls=len(broken),
+    refused_calls=sum(refused),
+    error=tool_text.failure_text(broken[0], spec.words) if broken else '',
   )
+  return turn, tool_text.result_parts(
+    calls,
+    results,
+    spec.words,
+    page_chars=config.page_chars,
+    snippet_chars=config.snippet_chars,
+  )
+
+
+def _use_subagents(
+  calls: Sequence[tool_calls.Call],
+  index: int,
+  tokenizer: prompts.Tokenizer,
+  spec: prompts.RoleSpec,
+  config: rollout_config.RolloutConfig,
+  create: Create | None,
+) -> Generator[requests.Request, Any, tuple[list[str], list[types.Trajectory]]]:
+  """Runs the subagents that a turn asks for.
+
+  Returns:
+    The parts of the tool message, and the trajectories.
+  """
+  subtasks = [c.prompt for c in calls if isinstance(c, tool_calls.Subtask)]
+  if not subtasks:
+    return [], []
+  finished = yield requests.CreateSubagents(tuple(create(subtasks, index)))
+  parts = subagents.report_parts(
+    tokenizer,
+    [trajectories[0] for trajectories in finished],
+    spec.words,
+    report_tokens=config.report_tokens,
+    partial=config.partial_reports,
+  )
+  return parts, [t for trajectories in finished for t in trajectories]
 
 
 class _Record:
@@ -241,6 +268,7 @@ class _Record:
   def __init__(self):
     self._pieces: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     self._length = 0
+    self.num_sampled = 0
 
   def __len__(self) -> int:
     return self._length
@@ -251,6 +279,7 @@ class _Record:
 
   def sampled(self, generation: types.Generation):
     n = len(generation.token_ids)
+    self.num_sampled += n
     self._append(generation.token_ids, np.ones(n, bool), generation.logprobs)
 
   def _append(self, token_ids, mask, logprobs):

@@ -2,7 +2,7 @@
 
 In comes a role, a question and the texts that tools answer with; out go the
 token ids that are appended to an agent's sequence. Nothing here samples or
-parses; the wording of the system prompts is data (prompt_texts.py).
+parses; the wording is data (templates.py).
 
 Every message is made of pieces that are encoded apart from each other: the
 frame (chat markers, system prompt) as trusted text, everything that comes from
@@ -24,7 +24,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from wideseek_jax import types
-from wideseek_jax.agents import prompt_texts, tool_schemas
+from wideseek_jax.agents import templates, tool_schemas
 
 Style = Literal['compact', 'full']
 Kind = Literal['wide', 'deep']
@@ -58,16 +58,21 @@ class RoleSpec:
     style: 'compact' or 'full'.
     system: the system prompt without the part on tools.
     tools: what the role may call.
+    words: what else the role reads.
     max_turns: an agent of the role has so many turns.
-    max_calls: so many call items run in one turn; further ones are dropped.
+    max_calls: so many searches and pages run in one turn; further ones are
+      dropped.
+    max_subagents: so many subagents are created in one turn.
   """
 
   role: types.Role
   style: Style
   system: str
   tools: tuple[tool_schemas.Tool, ...]
+  words: templates.Templates
   max_turns: int
   max_calls: int
+  max_subagents: int
 
 
 def role_spec(
@@ -77,7 +82,11 @@ def role_spec(
   kind: Kind,
   max_turns: int,
   max_calls: int,
+  max_subagents: int,
+  language: str = 'en',
+  folder: str = '',
   search_count: int = 3,
+  lead_searches: bool = False,
 ) -> RoleSpec:
   """The spec of a role (arXiv 2602.04634 §3).
 
@@ -86,8 +95,15 @@ def role_spec(
     style: 'compact' or 'full'.
     kind: 'wide' asks for a markdown table, 'deep' for a boxed answer.
     max_turns: turns of an agent.
-    max_calls: call items of a turn that run.
+    max_calls: searches and pages of a turn that run.
+    max_subagents: subagents of a turn.
+    language: of the prompts.
+    folder: of the templates; '' for the shipped ones.
     search_count: hits of a search that names no count.
+    lead_searches: whether a lead has the tools of a subagent beside its own.
+
+  Raises:
+    ValueError, FileNotFoundError: a name is unknown, or see `templates.load`.
   """
   if style not in ('compact', 'full'):
     raise ValueError(f'prompt style {style!r} is neither compact nor full')
@@ -95,15 +111,27 @@ def role_spec(
     raise ValueError(f'task kind {kind!r} is neither wide nor deep')
   if role not in ('lead', 'subagent', 'single'):
     raise ValueError(f'unknown role {role!r}')
+  words = templates.load(folder, language, style)
   tools = tool_schemas.tools_of(
     role,
+    words,
     max_calls=max_calls,
+    max_subagents=max_subagents,
     search_count=search_count,
     needs_info=style == 'full',
+    lead_searches=lead_searches,
   )
-  texts = prompt_texts.COMPACT if style == 'compact' else prompt_texts.FULL
-  system = texts[role, kind]
-  return RoleSpec(role, style, system, tools, max_turns, max_calls)
+  name = 'lead_search' if role == 'lead' and lead_searches else role
+  # Only tables have examples, and a subagent writes neither kind of answer.
+  has_examples = kind == 'wide' and role != 'subagent'
+  system = words.fill(
+    f'system.{name}',
+    answer=words.fill(f'answer.{kind}'),
+    examples=words.fill(f'examples.{role}') if has_examples else '',
+  )
+  return RoleSpec(
+    role, style, system, tools, words, max_turns, max_calls, max_subagents
+  )
 
 
 def system_text(spec: RoleSpec) -> str:
@@ -143,7 +171,12 @@ def system_text(spec: RoleSpec) -> str:
 
 
 def first_turn_ids(
-  tokenizer: Tokenizer, spec: RoleSpec, question: str, subtask: str = ''
+  tokenizer: Tokenizer,
+  spec: RoleSpec,
+  question: str,
+  subtask: str = '',
+  *,
+  max_turns: int | None = None,
 ) -> np.ndarray:
   """Everything that an agent reads before its first turn.
 
@@ -152,6 +185,7 @@ def first_turn_ids(
     spec: the agent's role.
     question: the task's question; a subagent reads it before its subtask.
     subtask: what the lead asked a subagent to do.
+    max_turns: turns that the agent has; the role's own by default.
 
   Returns:
     int32 [n].
@@ -159,12 +193,14 @@ def first_turn_ids(
   text = question
   if spec.role == 'subagent':
     # The question stands first: the subagents of a group share it.
-    names = prompt_texts.SUBTASK_NAMES[spec.style]
-    text = f'{names[0]} {question}\n{names[1]} {subtask}'
+    text = spec.words.fill('chat.subtask', question=question, subtask=subtask)
+  hint = spec.words.fill(
+    'chat.first_turn', max_turns=max_turns or spec.max_turns
+  )
   return _join(
     tokenizer.encode(system_text(spec)),
     tokenizer.encode('<|im_start|>user\n'),
-    tokenizer.encode_untrusted(text + _first_hint(spec)),
+    tokenizer.encode_untrusted(text + hint),
     tokenizer.encode(f'{END_OF_TURN}\n<|im_start|>assistant\n'),
   )
 
@@ -175,6 +211,7 @@ def tool_turn_ids(
   text: str,
   *,
   turn: int,
+  max_turns: int | None = None,
   closed: bool = True,
 ) -> np.ndarray:
   """What an agent reads between two of its turns.
@@ -184,15 +221,22 @@ def tool_turn_ids(
     spec: the agent's role.
     text: what the tools answered.
     turn: index of the turn that follows (0 is the first turn).
+    max_turns: turns that the agent has; the role's own by default.
     closed: whether the turn before ended with <|im_end|> itself.
 
   Returns:
     int32 [n].
   """
   end = '' if closed else END_OF_TURN
+  limit = max_turns or spec.max_turns
+  hint = spec.words.fill(
+    'chat.last_turn' if turn + 1 == limit else 'chat.next_turn',
+    turn=turn + 1,
+    max_turns=limit,
+  )
   return _join(
     tokenizer.encode(f'{end}\n<|im_start|>user\n<tool_response>\n'),
-    tokenizer.encode_untrusted(text + _turn_hint(spec, turn)),
+    tokenizer.encode_untrusted(text + hint),
     tokenizer.encode(
       f'\n</tool_response>{END_OF_TURN}\n<|im_start|>assistant\n'
     ),
@@ -206,29 +250,6 @@ def stop_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
 
 def _join(*pieces: list[int]) -> np.ndarray:
   return np.array([i for piece in pieces for i in piece], np.int32)
-
-
-def _first_hint(spec: RoleSpec) -> str:
-  if spec.style == 'compact':
-    return f'\nTurn 1 of {spec.max_turns}.'
-  return (
-    '\n\nThis is your first turn. You must finish within '
-    f'{spec.max_turns} turns.'
-  )
-
-
-def _turn_hint(spec: RoleSpec, turn: int) -> str:
-  if spec.style == 'compact':
-    return f'\nTurn {turn + 1} of {spec.max_turns}.'
-  if turn + 1 == spec.max_turns:
-    return (
-      f'\n\nYour next answer is turn {turn + 1}, your last one: give your '
-      'final answer in it and call no tool.'
-    )
-  return (
-    f'\n\nYour next answer is turn {turn + 1}. You MUST finish by turn '
-    f'{spec.max_turns}.'
-  )
 
 
 def _shorthand(schema: dict[str, Any]) -> Any:

@@ -6,20 +6,28 @@ rollout samples depends only on its address (seed, step, task, index), not on
 what else is in flight.
 """
 
-import concurrent.futures
 import dataclasses
+import itertools
+import math
+import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from wideseek_jax import types
-from wideseek_jax.agents import agent, prompts, scheduler
+from wideseek_jax.agents import agent, limits, prompts, requests, scheduler
 from wideseek_jax.agents.rollout_config import RolloutConfig
 
 __all__ = ['RolloutConfig', 'role_specs', 'rollout_group', 'rollout_groups']
 
 
+# One for all, or one a role ('lead', 'subagent'; 'single').
+Engines = types.Engine | Mapping[types.Role, types.Engine]
+Specs = Mapping[types.Role, prompts.RoleSpec]
+
+
 def rollout_group(
-  engine: types.Engine,
+  engine: Engines,
   tokenizer: prompts.Tokenizer,
   tools: types.Tools,
   task: types.Task,
@@ -35,7 +43,7 @@ def rollout_group(
 
 
 def rollout_groups(
-  engine: types.Engine,
+  engine: Engines,
   tokenizer: prompts.Tokenizer,
   tools: types.Tools,
   tasks: Sequence[types.Task],
@@ -43,50 +51,67 @@ def rollout_groups(
   seed: int = 0,
   step: int = 0,
   progress: Callable[[int, int], None] | None = None,
+  clock: limits.Clock = time.monotonic,
   **config,
 ) -> list[list[types.Rollout]]:
   """Attempts every task group_size times (arXiv 2602.04634 §3).
 
   Args:
-    engine: decodes the agents' turns.
+    engine: decodes the agents' turns; a mapping gives each role its own, with
+      weights of its own.
     tokenizer: text to ids and back.
     tools: search and access; called from several threads at a time.
     tasks: what to attempt.
     seed: of the run.
     step: of the training; together with the seed it addresses the samples.
     progress: called with (finished rollouts, all rollouts) as they finish.
+    clock: what limits in seconds are measured with.
     **config: the fields of `RolloutConfig`.
 
   Returns:
     A group of rollouts a task, in the order of the tasks.
   """
   options = RolloutConfig(**config)
+  roles = ('lead', 'subagent') if options.workflow == 'multi' else ('single',)
+  if isinstance(engine, Mapping):
+    missing = [role for role in roles if role not in engine]
+    if missing:
+      raise ValueError(f'no engine for the roles {missing}: name one for each')
+    engines = {role: engine[role] for role in roles}
+  else:
+    engines = dict.fromkeys(roles, engine)
+  most = min(one.max_context for one in engines.values())
   options = dataclasses.replace(
-    options, max_context=min(options.max_context, engine.max_context)
+    options, max_context=min(options.max_context, most)
   )
   places = [
     (task, index) for task in tasks for index in range(options.group_size)
   ]
-  agents = (
-    _root_agent(tokenizer, task, index, (seed, step), options)
-    for task, index in places
-  )
+  # All of them now: a missing template should not end a run in its middle.
+  specs = {
+    key: role_specs(options, *key)
+    for key in {(task.kind, task.language) for task in tasks}
+  }
+  agents = _root_agents(tokenizer, tasks, specs, (seed, step), options, clock)
   on_result = None
   if progress is not None:
 
     def on_result(finished):
       progress(finished, len(places))
 
-  with concurrent.futures.ThreadPoolExecutor(options.tool_threads) as executor:
-    results = scheduler.run(
-      agents,
-      engine,
-      tools,
-      executor,
+  results = scheduler.run(
+    agents,
+    engines,
+    tools,
+    scheduler.Options(
       max_open=options.max_open_rollouts,
+      tool_threads=options.tool_threads,
+      tool_seconds=options.tool_seconds,
       overlap_tools=options.overlap_tools,
-      on_result=on_result,
-    )
+      clock=clock,
+    ),
+    on_result=on_result,
+  )
   rollouts = [
     types.Rollout(task.task_id, index, trajectories)
     for (task, index), trajectories in zip(places, results, strict=True)
@@ -96,11 +121,11 @@ def rollout_groups(
 
 
 def role_specs(
-  config: RolloutConfig, kind: prompts.Kind
-) -> dict[types.Role, prompts.RoleSpec]:
-  """The roles as the options have them, for a kind of task."""
-  limits: dict[types.Role, tuple[int, int]] = {
-    'lead': (config.max_lead_turns, config.max_subagents),
+  config: RolloutConfig, kind: prompts.Kind, language: str = 'en'
+) -> Specs:
+  """The roles as the options have them, for a kind of task in a language."""
+  turns_and_calls: dict[types.Role, tuple[int, int]] = {
+    'lead': (config.max_lead_turns, config.max_tool_calls),
     'subagent': (config.max_subagent_turns, config.max_tool_calls),
     'single': (config.max_single_turns, 1),
   }
@@ -109,56 +134,88 @@ def role_specs(
       role,
       style=config.prompt_style,
       kind=kind,
+      language=language,
+      folder=config.prompts,
       max_turns=max_turns,
       max_calls=max_calls,
+      max_subagents=config.max_subagents,
       search_count=config.search_count,
+      lead_searches=config.lead_searches,
     )
-    for role, (max_turns, max_calls) in limits.items()
+    for role, (max_turns, max_calls) in turns_and_calls.items()
   }
 
 
-def _root_agent(
+def _root_agents(
   tokenizer: prompts.Tokenizer,
-  task: types.Task,
-  index: int,
+  tasks: Sequence[types.Task],
+  specs: Mapping[tuple[prompts.Kind, str], Specs],
   seed_and_step: tuple[int, int],
   config: RolloutConfig,
-) -> agent.Agent:
-  """The lead or single agent of one rollout."""
-  specs = role_specs(config, task.kind)
-  # The address names the task itself: its samples do not depend on which
-  # other tasks are attempted, or in which order.
-  task_key = zlib.crc32(task.task_id.encode()) & 0x7FFFFFFF
-  address = (*seed_and_step, task_key, index)
-  url_sets: list[set[str]] = []
+  clock: limits.Clock,
+) -> Iterator[requests.Agent]:
+  """The lead or single agents of all rollouts, group by group."""
+  size = config.group_size
+  for task in tasks:
+    tail = None
+    if config.tail_fraction < 1:
+      wanted = math.ceil(config.tail_fraction * size)
+      tail = limits.Tail(wanted, config.tail_turns)
+    for index in range(size):
+      # The address names the task itself: its samples do not depend on which
+      # other tasks are attempted, or in which order.
+      task_key = zlib.crc32(task.task_id.encode()) & 0x7FFFFFFF
+      root = _root_agent(
+        specs[task.kind, task.language],
+        tokenizer=tokenizer,
+        question=task.question,
+        config=config,
+        address=(*seed_and_step, task_key, index),
+        clock=clock,
+        tail=tail,
+      )
+      yield root if tail is None else _counted(root, tail)
+
+
+def _counted(root: requests.Agent, tail: limits.Tail) -> requests.Agent:
+  """The agent, which counts among its group's when it has ended."""
+  result = yield from root
+  tail.done += 1
+  return result
+
+
+def _root_agent(specs: Specs, **shared: Any) -> requests.Agent:
+  """The lead or single agent of one rollout.
+
+  Args:
+    specs: of all roles.
+    **shared: arguments of `run_agent` that all agents of the rollout share.
+  """
+  lead_urls: set[str] = set()
+  numbers = itertools.count(1)
 
   def create(subtasks, parent_turn):
-    # No subagent runs now: what earlier ones found is final, so what a new
-    # one may open does not depend on timing.
-    known = set().union(*url_sets)
-    made = []
-    for subtask in subtasks:
-      url_sets.append(set(known))
-      made.append(
-        agent.run_agent(
-          specs['subagent'],
-          tokenizer,
-          task.question,
-          config,
-          address=address,
-          agent=len(url_sets),
-          subtask=subtask,
-          parent_turn=parent_turn,
-          known_urls=url_sets[-1],
-        )
-      )
-    return made
+    known = frozenset(lead_urls)
+    return [
+      subagent(next(numbers), subtask, parent_turn, set(known))
+      for subtask in subtasks
+    ]
 
+  def subagent(number, subtask, parent_turn, own_urls):
+    # What its siblings find meanwhile is not for it: timing would decide what
+    # it may open. The lead and later subagents see all that was found.
+    result = yield from agent.run_agent(
+      specs['subagent'],
+      agent=number,
+      subtask=subtask,
+      parent_turn=parent_turn,
+      known_urls=own_urls,
+      **shared,
+    )
+    lead_urls.update(own_urls)
+    return result
+
+  role = 'lead' if shared['config'].workflow == 'multi' else 'single'
   return agent.run_agent(
-    specs['lead' if config.workflow == 'multi' else 'single'],
-    tokenizer,
-    task.question,
-    config,
-    address=address,
-    create=create,
+    specs[role], known_urls=lead_urls, create=create, **shared
   )

@@ -47,6 +47,7 @@ class ScriptedEngine:
     self._respond = respond
     self._sequences: dict[int, list[int]] = {}
     self._requests: list[_Request] = []
+    self._cut: set[int] = set()
     self._opened = 0
 
   @property
@@ -78,11 +79,19 @@ class ScriptedEngine:
     requests, self._requests = self._requests, []
     return [(request.sequence, self._generate(request)) for request in requests]
 
+  def cut(self, sequence: int) -> None:
+    """The turn that is asked for ends without a token."""
+    self._cut.add(sequence)
+
   def close(self, sequence: int) -> None:
     del self._sequences[sequence]
     self._requests = [r for r in self._requests if r.sequence != sequence]
 
   def _generate(self, request: _Request) -> types.Generation:
+    if request.sequence in self._cut:
+      self._cut.remove(request.sequence)
+      empty = np.zeros(0, np.int32), np.zeros(0, np.float32)
+      return types.Generation(*empty, 'cut')
     ids = self._sequences[request.sequence]
     text = self._respond(split_messages(self._tokenizer, ids), request.key)
     sampled = self._tokenizer.encode(text + prompts.END_OF_TURN)

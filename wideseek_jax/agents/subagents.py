@@ -1,83 +1,91 @@
 """What the lead agent reads of its subagents: their reports, nothing else.
 
-In come the finished trajectories of one fan-out; out goes the text of the tool
+In come the finished trajectories of one fan-out; out go the parts of the tool
 message. Thoughts, searches and pages of a subagent stay in its own context.
 """
 
 from collections.abc import Sequence
 
 from wideseek_jax import types
-from wideseek_jax.agents import prompts, tool_text
-
-_FAILURES = {
-  types.CONTEXT_FAILED: (
-    'The subagent failed: its subtask took more text than fits its context. '
-    'Ask again with smaller subtasks.'
-  ),
-  types.TURN_LIMIT_FAILED: (
-    'The subagent failed: it used up its turns without a report. '
-    'Ask again with simpler subtasks.'
-  ),
-  types.TOOL_CALL_FAILED: (
-    'The subagent failed: it did not call its tools correctly. Ask again.'
-  ),
-}
-_COMPACT_FAILURES = {
-  types.CONTEXT_FAILED: 'Failed: the context was full.',
-  types.TURN_LIMIT_FAILED: 'Failed: no turns left.',
-  types.TOOL_CALL_FAILED: 'Failed: malformed tool call.',
-}
-EMPTY_REPORT = 'The report is empty.'
+from wideseek_jax.agents import prompts, templates, tool_calls, tool_text
+from wideseek_jax.tasks import tables
 
 
-def reports_message(
+def report_parts(
   tokenizer: prompts.Tokenizer,
   subagents: Sequence[types.Trajectory],
-  notice: str,
+  words: templates.Templates,
   *,
-  style: prompts.Style,
   report_tokens: int,
-) -> str:
-  """The reports of one fan-out, in the order of the subtasks.
+  partial: bool,
+) -> list[str]:
+  """The reports of one fan-out, a part each, in the order of the subtasks.
 
   Args:
     tokenizer: measures the reports.
     subagents: the finished trajectories.
-    notice: what was dropped, '' if nothing.
-    style: 'compact' or 'full'.
+    words: the wording.
     report_tokens: what is shown of one report, in tokens.
+    partial: whether what a failed subagent wrote last is shown.
   """
-  parts = []
-  for i, subagent in enumerate(subagents):
-    subtask = tool_text.one_line(subagent.subtask)
-    report = report_text(
-      tokenizer, subagent, style=style, report_tokens=report_tokens
+  return [
+    words.fill(
+      'results.report',
+      number=i + 1,
+      subtask=tool_text.one_line(subagent.subtask),
+      report=_report(tokenizer, subagent, words, report_tokens, partial),
     )
-    if style == 'compact':
-      parts.append(f'# {i + 1}: {subtask}\n {report}')
-    else:
-      parts.append(f'# Subtask {i + 1}: {subtask}\n# Result: {report}')
-  if notice:
-    parts.append(notice)
-  return ('\n' if style == 'compact' else '\n\n').join(parts)
+    for i, subagent in enumerate(subagents)
+  ]
 
 
-def report_text(
+def partial_report(subagent: types.Trajectory) -> str:
+  """The last text that a subagent wrote beside its thoughts and calls."""
+  for turn in reversed(subagent.turns):
+    text = tables.after_thought(turn.text).partition(tool_calls.OPEN)[0].strip()
+    if text:
+      return text
+  return ''
+
+
+def _report(
   tokenizer: prompts.Tokenizer,
   subagent: types.Trajectory,
-  *,
-  style: prompts.Style,
+  words: templates.Templates,
   report_tokens: int,
+  partial: bool,
 ) -> str:
   """One report, cut to report_tokens; or why there is none."""
   if subagent.failures:
-    texts = _COMPACT_FAILURES if style == 'compact' else _FAILURES
-    return texts[subagent.failures[0]]
+    failure = words.fill(f'failures.{_cause(subagent)}')
+    text = partial_report(subagent) if partial else ''
+    if not text:
+      return failure
+    text = _cut(tokenizer, text, words, report_tokens)
+    return words.fill('results.partial_report', failure=failure, report=text)
   if not subagent.answer:
-    return EMPTY_REPORT
-  ids = tokenizer.encode_untrusted(subagent.answer)
-  if len(ids) <= report_tokens:
-    return subagent.answer
+    return words.fill('notices.empty_report')
+  return _cut(tokenizer, subagent.answer, words, report_tokens)
+
+
+def _cause(subagent: types.Trajectory) -> str:
+  """What the lead is told: a turn that ran on is not a context that filled."""
+  cause = subagent.failures[0]
+  if cause == types.CONTEXT_FAILED and subagent.turns:
+    ran_on = subagent.turns[-1].finish_reason == 'length'
+    return 'turn_too_long' if ran_on else cause
+  return cause
+
+
+def _cut(
+  tokenizer: prompts.Tokenizer,
+  text: str,
+  words: templates.Templates,
+  limit: int,
+) -> str:
+  ids = tokenizer.encode_untrusted(text)
+  if len(ids) <= limit:
+    return text
   # The cut can fall within a character of several bytes.
-  kept = tokenizer.decode(ids[:report_tokens]).rstrip('\ufffd')
-  return f'{kept} [report cut at {report_tokens} tokens]'
+  kept = tokenizer.decode(ids[:limit]).rstrip('\ufffd')
+  return kept + words.fill('notices.report_cut', limit=limit)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from wideseek_jax.agents import prompts
 from wideseek_jax.tasks import tables
 
-_OPEN = '<tool_call>'
+OPEN = '<tool_call>'
 _CLOSE = '</tool_call>'
 
 
@@ -52,7 +52,8 @@ class Parsed:
   """What a turn asks for.
 
   Attributes:
-    calls: the call items in order, at most the role's max_calls.
+    calls: the call items in order, within the role's limits; those that create
+      subagents come last.
     error: why the turn's call cannot run, in one sentence, or ''.
     notice: what was dropped, in one sentence, or ''.
   """
@@ -63,7 +64,11 @@ class Parsed:
 
 
 class _MalformedError(ValueError):
-  """A call that cannot run; the message is for the policy."""
+  """A call that cannot run: the name of a notice, and what is filled in."""
+
+  def __init__(self, notice: str, /, **values: object):
+    super().__init__(notice)
+    self.values = values
 
 
 def parse_turn(text: str, spec: prompts.RoleSpec) -> Parsed:
@@ -71,7 +76,7 @@ def parse_turn(text: str, spec: prompts.RoleSpec) -> Parsed:
 
   Args:
     text: the turn, without the token that ended it.
-    spec: the role that wrote it: its tools, their schemas, its max_calls.
+    spec: the role that wrote it: its tools, their schemas, its limits.
 
   Returns:
     Parsed; one malformed call makes the whole turn an error, so that a turn
@@ -84,25 +89,30 @@ def parse_turn(text: str, spec: prompts.RoleSpec) -> Parsed:
       for call in _read_block(block, spec)
     ]
   except _MalformedError as error:
-    return Parsed(error=str(error))
-  notice = ''
-  if len(calls) > spec.max_calls:
-    notice = f'Only the first {spec.max_calls} of {len(calls)} calls were run.'
-  return Parsed(tuple(calls[: spec.max_calls]), notice=notice)
+    return Parsed(error=spec.words.fill(f'notices.{error}', **error.values))
+  kept, notices = [], []
+  for creates, limit in ((False, spec.max_calls), (True, spec.max_subagents)):
+    items = [call for call in calls if isinstance(call, Subtask) == creates]
+    kept += items[:limit]
+    if len(items) > limit:
+      notices.append(
+        spec.words.fill('notices.calls_dropped', limit=limit, total=len(items))
+      )
+  return Parsed(tuple(kept), notice=' '.join(notices))
 
 
 def _blocks(text: str) -> list[str]:
   """The contents of all <tool_call> blocks."""
-  head, *rest = text.split(_OPEN)
+  head, *rest = text.split(OPEN)
   if _CLOSE in head:
-    raise _MalformedError(f'There is a {_CLOSE} without {_OPEN}.')
+    raise _MalformedError('no_open')
   blocks = []
   for piece in rest:
     block, close, tail = piece.partition(_CLOSE)
     if not close:
-      raise _MalformedError(f'There is a {_OPEN} without {_CLOSE}.')
+      raise _MalformedError('no_close')
     if _CLOSE in tail:
-      raise _MalformedError(f'There is a {_CLOSE} without {_OPEN}.')
+      raise _MalformedError('no_open')
     blocks.append(block)
   return blocks
 
@@ -111,21 +121,17 @@ def _read_block(block: str, spec: prompts.RoleSpec) -> list[Call]:
   try:
     call = json.loads(block)
   except RecursionError:
-    raise _MalformedError('The tool call is nested too deeply.') from None
+    raise _MalformedError('nesting') from None
   except ValueError as error:
-    raise _MalformedError(f'The tool call is not JSON: {error}.') from None
+    raise _MalformedError('not_json', reason=error) from None
   if not isinstance(call, dict) or not isinstance(call.get('name'), str):
-    raise _MalformedError(
-      'The tool call must be a JSON object with "name" and "arguments".'
-    )
+    raise _MalformedError('no_name')
   tool = next((t for t in spec.tools if t.name == call['name']), None)
   if tool is None:
-    names = ' and '.join(t.name for t in spec.tools)
-    raise _MalformedError(
-      f'There is no tool "{call["name"][:40]}" here; you have {names}.'
-    )
+    names = spec.words.fill('notices.and').join(t.name for t in spec.tools)
+    raise _MalformedError('no_tool', name=call['name'][:40], tools=names)
   if 'arguments' not in call:
-    raise _MalformedError(f'The call of {tool.name} lacks "arguments".')
+    raise _MalformedError('no_arguments', tool=tool.name)
   arguments = _conform(call['arguments'], tool.parameters, 'arguments')
   items = next((v for v in arguments.values() if isinstance(v, list)), None)
   make = _CALLS[tool.name]
@@ -136,11 +142,11 @@ def _conform(value: Any, schema: dict[str, Any], where: str) -> Any:
   """The value as the schema wants it, defaults filled in."""
   if schema['type'] == 'object':
     if not isinstance(value, dict):
-      raise _MalformedError(f'{where} must be an object.')
+      raise _MalformedError('not_object', where=where)
     return _conform_object(value, schema, where)
   if schema['type'] == 'array':
     if not isinstance(value, list) or not value:
-      raise _MalformedError(f'{where} must be a list with at least one item.')
+      raise _MalformedError('not_list', where=where)
     return [
       _conform(item, schema['items'], f'{where}[{i}]')
       for i, item in enumerate(value)
@@ -149,15 +155,13 @@ def _conform(value: Any, schema: dict[str, Any], where: str) -> Any:
     low, high = schema['minimum'], schema['maximum']
     # A JSON true is an int for Python.
     if type(value) is not int or not low <= value <= high:
-      raise _MalformedError(
-        f'{where} must be a whole number from {low} to {high}.'
-      )
+      raise _MalformedError('not_integer', where=where, low=low, high=high)
     return value
   # Half a surrogate pair is legal JSON and no text.
   text = value if isinstance(value, str) else ''
   text = text.encode('utf-8', 'replace').decode('utf-8').strip()
   if not text:
-    raise _MalformedError(f'{where} must be a text that is not empty.')
+    raise _MalformedError('not_text', where=where)
   return text
 
 
@@ -169,7 +173,7 @@ def _conform_object(
     if name in value:
       conformed[name] = _conform(value[name], part, f'{where}.{name}')
     elif name in schema['required']:
-      raise _MalformedError(f'{where} lacks "{name}".')
+      raise _MalformedError('lacks', where=where, name=name)
     elif 'default' in part:
       conformed[name] = part['default']
   return conformed

@@ -174,7 +174,8 @@ class Engine:
     """
     self._device.set_params(params)
     self._shards.clear()
-    self._refused: list[sequences.Sequence] = []
+    # Turns that the next step returns as they are.
+    self._ended: list[tuple[sequences.Sequence, types.FinishReason]] = []
     # What the device may still be sampling is of no use to anybody.
     self._chunk: _Chunk | None = None
 
@@ -207,7 +208,7 @@ class Engine:
     state = home.sequences[sequence]
     state.begin_turn(sampling, key)
     if state.count + len(token_ids) >= self.max_context:
-      self._refused.append(state)
+      self._ended.append((state, 'context'))
       return
     state.append(token_ids)
     home.active[sequence] = state
@@ -222,14 +223,25 @@ class Engine:
     start = time.perf_counter()
     waited = self._meter.wait_seconds
     ended = [
-      (state.handle, state.end_turn('context')) for state in self._refused
+      (state.handle, state.end_turn(reason)) for state, reason in self._ended
     ]
-    self._refused = []
+    self._ended = []
     ended += self._collect()
     self._begin(HANDOVER if ended else 1)
     waited = self._meter.wait_seconds - waited
     self._meter.host_seconds += time.perf_counter() - start - waited
     return ended
+
+  def cut(self, sequence: int) -> None:
+    """Ends a turn with the tokens that `step` has seen (`types.Engine.cut`).
+
+    Raises:
+      ValueError: no such sequence.
+    """
+    home = self._shards.home(sequence)
+    state = home and home.active.pop(sequence, None)
+    if state:
+      self._ended.append((state, 'cut'))
 
   def close(self, sequence: int) -> None:
     """Frees the sequence; a turn that it still samples is dropped.
@@ -241,7 +253,7 @@ class Engine:
       ValueError: no such sequence.
     """
     self._shards.close(sequence)
-    self._refused = [s for s in self._refused if s.handle != sequence]
+    self._ended = [one for one in self._ended if one[0].handle != sequence]
 
   def stats(self) -> stats.Stats:
     """What the engine did since `reset_stats`."""

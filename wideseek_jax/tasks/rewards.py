@@ -8,13 +8,19 @@ An error in the data or in a judge is raised. It never looks like a rollout
 that answered badly.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from wideseek_jax import types
 from wideseek_jax.judge import rules
+from wideseek_jax.tasks import counts as counts_lib
 from wideseek_jax.tasks import metrics, tables
+
+ROLES: tuple[types.Role, ...] = ('lead', 'subagent', 'single')
+
+# Failures that depend on how fast the machine is.
+_STOPPED = {types.TIME_LIMIT_FAILED, types.TAIL_CUT_FAILED}
 
 
 def score(
@@ -66,7 +72,7 @@ def score(
     format_ok, answer, parts = _score_table(rollout.lead, task)
   else:
     format_ok, answer, parts = _score_boxed(rollout.lead, task)
-  counts = _counts(rollout)
+  counts = counts_lib.rollout_counts(rollout)
   summands = dict.fromkeys(('answer', 'format', 'tool', 'length'), 0.0)
   if format_ok and lead_ok:
     over = (counts['longest_turn'] - length_soft) / (length_hard - length_soft)
@@ -91,7 +97,9 @@ def score_groups(
 
 
 def trained_turns(
-  rollout: types.Rollout, score: types.Score
+  rollout: types.Rollout,
+  score: types.Score,
+  roles: Collection[types.Role] = ROLES,
 ) -> tuple[tuple[bool, ...], ...]:
   """Which turns train with the rollout's reward, per trajectory and turn.
 
@@ -99,34 +107,46 @@ def trained_turns(
   - Good form, lead failed (it wrote a table and went on): the lead's turns.
   - Bad form: the lead's last turn if it ended by itself; and the runaway turns
     if there are any, else all turns of the agents that failed.
+
+  An agent that the clock stopped did not fail by anything that it did: in the
+  second and third case its turns train only if they ran away.
+
+  Args:
+    rollout: the attempt.
+    score: its score.
+    roles: agents of other roles do not train.
   """
   lead = rollout.lead
-  if score.parts['format_ok']:
-    if not lead.failures:
-      return tuple(_all(t, not t.failures) for t in rollout.trajectories)
-    return tuple(_all(t, t is lead) for t in rollout.trajectories)
-  runaway = any(
+  failed = [bool(set(t.failures) - _STOPPED) for t in rollout.trajectories]
+  runaway = [
     types.TURN_REPEAT_FAILED in t.failures for t in rollout.trajectories
-  )
+  ]
   chosen = []
-  for t in rollout.trajectories:
-    if runaway:
-      mask = _last(t, types.TURN_REPEAT_FAILED in t.failures)
-    else:
-      mask = _all(t, bool(t.failures))
-    if t is lead and not t.failures:
+  for place, t in enumerate(rollout.trajectories):
+    is_lead = t is lead
+    if score.parts['format_ok'] and not lead.failures:
+      mask = _all(t, not t.failures)
+    elif score.parts['format_ok']:
+      mask = _all(t, is_lead and failed[place])
+    elif is_lead and not lead.failures:
       mask = _last(t, True)
-    chosen.append(mask)
+    elif any(runaway):
+      mask = _last(t, runaway[place])
+    else:
+      mask = _all(t, failed[place])
+    chosen.append(mask if t.role in roles else _all(t, False))
   return tuple(chosen)
 
 
 def trained_mask(
-  rollout: types.Rollout, score: types.Score
+  rollout: types.Rollout,
+  score: types.Score,
+  roles: Collection[types.Role] = ROLES,
 ) -> list[np.ndarray]:
   """The sampled tokens of `trained_turns`: bool [T] per trajectory."""
   masks = []
   for trajectory, turns in zip(
-    rollout.trajectories, trained_turns(rollout, score), strict=True
+    rollout.trajectories, trained_turns(rollout, score, roles), strict=True
   ):
     mask = np.zeros(len(trajectory.token_ids), bool)
     for turn, trained in zip(trajectory.turns, turns, strict=True):
@@ -168,28 +188,6 @@ def _final_text(lead: types.Trajectory) -> str:
   if lead.failures:
     return lead.turns[-1].text if lead.turns else ''
   return lead.answer
-
-
-def _counts(rollout: types.Rollout) -> dict[str, float]:
-  turns = [turn for t in rollout.trajectories for turn in t.turns]
-  names = [name for turn in turns for name in turn.tool_names]
-  longest = max((turn.stop - turn.start for turn in turns), default=0)
-  return {
-    'num_subagents': float(len(rollout.subagents)),
-    'failed_subagents': float(sum(bool(t.failures) for t in rollout.subagents)),
-    'lead_turns': float(len(rollout.lead.turns)),
-    'subagent_turns': float(sum(len(t.turns) for t in rollout.subagents)),
-    'num_search': float(names.count('search')),
-    'num_access': float(names.count('access')),
-    # A call that ran and failed keeps its name; one that was malformed has
-    # none.
-    'tool_errors': float(sum(bool(t.error and t.tool_names) for t in turns)),
-    'malformed_calls': float(
-      sum(bool(t.error and not t.tool_names) for t in turns)
-    ),
-    'longest_turn': float(longest),
-    'sampled_tokens': float(sum(t.num_sampled for t in rollout.trajectories)),
-  }
 
 
 def _all(trajectory: types.Trajectory, trained: bool) -> tuple[bool, ...]:

@@ -17,7 +17,7 @@ from wideseek_jax.agents import rollout as rollout_lib
 from wideseek_jax.evaluation import runner
 from wideseek_jax.models import lora
 from wideseek_jax.rl import advantages as advantages_lib
-from wideseek_jax.tasks import rewards
+from wideseek_jax.tasks import counts, rewards
 from wideseek_jax.training import batching, train_state, updates
 
 
@@ -172,7 +172,7 @@ def train(
     )
     parts.engine.set_params(lora.merge(parts.frozen, state.params))
     metrics = {f'train/{k}': v for k, v in step_metrics.items()}
-    metrics |= rollout_metrics(groups)
+    metrics |= agent_means(groups)
     metrics |= score_means(scores, 'rollout/')
     metrics |= {
       f'batch/{k}': float(v)
@@ -238,18 +238,17 @@ def score_means(
   return {name: float(np.mean(found)) for name, found in values.items()}
 
 
-def rollout_metrics(
+def agent_means(
   groups: Sequence[Sequence[types.Rollout]],
 ) -> dict[str, float]:
-  """Means over agents: failures, tokens, sampled tokens."""
-  trajectories = [
-    t for g in groups for rollout in g for t in rollout.trajectories
+  """Means over agents of `tasks.counts.trajectory_counts`, as 'agent/…'."""
+  found = [
+    counts.trajectory_counts(t)
+    for group in groups
+    for rollout in group
+    for t in rollout.trajectories
   ]
-  values = {
-    'failed_agents': [bool(t.failures) for t in trajectories],
-    'tokens': [len(t.token_ids) for t in trajectories],
-    'sampled_tokens': [t.num_sampled for t in trajectories],
-  }
   return {
-    f'rollout/{name}': float(np.mean(found)) for name, found in values.items()
+    f'agent/{name}': float(np.mean([one[name] for one in found]))
+    for name in found[0]
   }
