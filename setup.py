@@ -8,10 +8,11 @@ setuptools.setup(
   description='Agents that scale in width: WideSeek-R1 in JAX.',
   python_requires='>=3.11',
   packages=setuptools.find_packages(include=['wideseek_jax*']),
-  package_data={'wideseek_jax': ['policies/*/*']},
+  package_data={'wideseek_jax': ['judge/texts/*', 'policies/*/*']},
   install_requires=[
     'absl-py>=2.1,<3',
     'flax>=0.12,<0.13',
+    'httpx>=0.27,<0.29',
     'jax>=0.10,<0.13',
     'matplotlib>=3.9,<4',
     'ml-collections>=1.0,<2',

@@ -5,6 +5,7 @@ import pytest
 from wideseek_jax import config as config_lib
 from wideseek_jax.agents import rollout_config
 from wideseek_jax.engine import engine
+from wideseek_jax.judge import client
 from wideseek_jax.tasks import rewards
 from wideseek_jax.training import batching, grpo_step, loop, train_state
 
@@ -12,6 +13,8 @@ from wideseek_jax.training import batching, grpo_step, loop, train_state
 CONSTRUCTORS = {
   'rollout': rollout_config.RolloutConfig,
   'engine': engine.Engine,
+  'judge': client.HttpJudge,
+  'judge_engine': engine.Engine,
   'reward': rewards.score,
   'grpo': grpo_step.make_grpo_step,
   'optimizer': train_state.make_optimizer,

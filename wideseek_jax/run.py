@@ -68,13 +68,17 @@ def prepare_workdir(workdir: str | os.PathLike, *, resume: bool) -> None:
 
 
 def build_parts(
-  config: build.Config, policy: build.Policy, tokenizer: Any
+  config: build.Config,
+  policy: build.Policy,
+  tokenizer: Any,
+  judge: types.Judge | None = None,
 ) -> loop.Parts:
   """Everything that the training loop works with."""
   return loop.Parts(
     engine=build.build_engine(config, policy),
     tokenizer=tokenizer,
-    tools=build.build_tools(config),
+    tools=build.build_tools(config, judge),
+    judge=judge,
     train_tasks=build.build_tasks(config, 'train'),
     valid_tasks=(
       build.build_tasks(config, 'validation') if config.loop.eval_every else []
@@ -112,10 +116,25 @@ def train(
 
   Raises:
     OSError, ValueError: one line on what does not fit and what to do.
+      types.JudgeUnavailable is one of them: what was done until then is saved,
+      and `resume` goes on from there.
   """
   workdir = pathlib.Path(workdir)
   loop_config = loop.LoopConfig(seed=config.seed, **config.loop)
   rollout_config.RolloutConfig(**config.rollout)  # refuses bad limits now
+  with build.open_judge(config) as judge:
+    return _train(config, workdir, loop_config, judge, resume, name, on_step)
+
+
+def _train(
+  config: build.Config,
+  workdir: pathlib.Path,
+  loop_config: loop.LoopConfig,
+  judge: types.Judge | None,
+  resume: bool,
+  name: str,
+  on_step: Callable[[int, dict[str, float]], None] | None,
+) -> build.Policy:
   prepare_workdir(workdir, resume=resume)
   policy, tokenizer = build.build_policy(config)
   if resume:
@@ -124,7 +143,7 @@ def train(
     )
   else:
     state = build.init_train_state(config, policy)
-  parts = build_parts(config, policy, tokenizer)
+  parts = build_parts(config, policy, tokenizer, judge)
   progress.say(f'engine: {parts.engine.plan}')
   log = metrics_log.MetricsLog(workdir, resume_step=int(state.step))
   stage = progress.Stage(name, loop_config.num_steps, 'steps')
@@ -135,6 +154,8 @@ def train(
       on_step(step, metrics)
 
   def save(state: train_state.TrainState) -> None:
+    if checkpoint.latest_step(workdir / 'checkpoints') == int(state.step):
+      return  # Nothing happened since.
     checkpoint.save(
       workdir / 'checkpoints',
       state,
@@ -193,16 +214,17 @@ def evaluate(
   engine = build.build_engine(config, policy)
   progress.say(f'engine: {engine.plan}')
   stage = progress.Stage(name, len(tasks) * samples, 'rollouts')
-  with stage:
+  with build.open_judge(config) as judge, stage:
     groups, scores = runner.evaluate(
       engine,
       tokenizer,
-      build.build_tools(config),
+      build.build_tools(config, judge),
       tasks,
       samples=samples,
       seed=config.seed,
       rollout=dict(config.rollout),
       reward=dict(config.reward),
+      judge=judge,
       progress=lambda done, total: stage.update(done),
     )
   rows = runner.result_rows(tasks, groups, scores)

@@ -80,7 +80,7 @@ class PageTools:
       for page in found[:count]
     ]
 
-  def access(self, url: str) -> types.Page | None:
+  def access(self, url: str, info: str = '') -> types.Page | None:
     return next((page for page in self._pages if page.url == url), None)
 
 

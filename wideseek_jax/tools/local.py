@@ -17,6 +17,6 @@ class LocalTools:
     """The best `count` pages for the query, best first."""
     return self.index.search(query, count)
 
-  def access(self, url: str) -> types.Page | None:
+  def access(self, url: str, info: str = '') -> types.Page | None:
     """The page at exactly this url, None if there is none."""
     return self.pages.by_url.get(url)
