@@ -2,7 +2,6 @@ import contextlib
 import email.utils
 import json
 import logging
-import pathlib
 import socket
 import threading
 import time
@@ -195,7 +194,9 @@ def test_a_fault_that_passes_is_outlived(fault):
 @pytest.mark.parametrize('fault', PASSING_FAULTS)
 def test_a_fault_that_stays_is_one_error(fault):
   with asking(PASSING_FAULTS[fault], retries=1, **TIMEOUTS) as (judge, _):
-    with pytest.raises(types.JudgeUnavailable, match='m at 127.0.0.1') as error:
+    with pytest.raises(
+      types.JudgeUnavailable, match=r'm at 127\.0\.0\.1'
+    ) as error:
       judge(['a', 'b', 'c'])
     assert len(str(error.value)) < 600 and '\n' not in str(error.value)
     # It does not try again.
@@ -380,9 +381,11 @@ def test_what_was_answered_before_the_judge_died_is_kept(tmp_path):
     return echo(handler, prompt, number) if number < 3 else (401, b'')
 
   cache = str(tmp_path / 'cache')
-  with asking(die, cache=cache, concurrency=1) as (judge, _):
-    with pytest.raises(types.JudgeUnavailable):
-      judge(['a', 'b', 'c', 'd'])
+  with (
+    asking(die, cache=cache, concurrency=1) as (judge, _),
+    pytest.raises(types.JudgeUnavailable),
+  ):
+    judge(['a', 'b', 'c', 'd'])
   with asking(echo, cache=cache) as (judge, requests):
     assert judge(['a', 'b', 'c', 'd'])[3] == 'reply to d'
     assert len(requests) == 1
@@ -391,7 +394,7 @@ def test_what_was_answered_before_the_judge_died_is_kept(tmp_path):
 def test_a_cache_that_cannot_be_used(tmp_path):
   path = tmp_path / 'cache'
   path.write_text('this is no database, and longer than its header ' * 30)
-  with pytest.raises(types.JudgeUnavailable, match='config.judge.cache'):
+  with pytest.raises(types.JudgeUnavailable, match='name another one'):
     connect('http://127.0.0.1:1', cache=str(path))
   assert path.read_text().startswith('this')
 

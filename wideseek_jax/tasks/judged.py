@@ -22,6 +22,7 @@ _PER_PROMPT = 40
 # Distinct names of a column that are asked about; what comes after them was
 # never meant to be read.
 _MOST_NAMES = 400
+_NOTHING = rules.canonical('')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +184,7 @@ def _aliases(
       form
       for form in reversed(written)
       if form not in gold
-      and form[1]  # Nothing was written.
+      and form != _NOTHING
       and any(rules.compare(form, other) is None for other in missing)
     ]
     asked += [

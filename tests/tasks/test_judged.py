@@ -1,0 +1,320 @@
+import json
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from tests.judge import helpers
+from wideseek_jax import types
+from wideseek_jax.tasks import judged, metrics, tables
+
+GOLD = types.Table(
+  ('Country', 'Capital', 'People'),
+  (
+    ('United States', 'Washington, D.C.', '331 million'),
+    ('Spain', 'Madrid', '3,000'),
+  ),
+)
+TASK = types.Task('w', 'Which?', 'wide', GOLD, ('Country',))
+DEEP = types.Task('d', 'Who?', 'deep', answers=('George Bush', '2,000'))
+WORDS = (
+  ('USA', 'United States', 'America'),
+  ('Washington', 'Washington, D.C.'),
+  ('331000000', '331 million'),
+  ('Land', 'Country'),
+  ('Population', 'People'),
+  ('Bush senior', 'George Bush'),
+)
+
+
+def table(*rows, columns=GOLD.columns):
+  return types.Table(columns, tuple(tuple(row) for row in rows))
+
+
+def ask(judge, *answers, task=TASK, **options):
+  kind = judged.judge_table if task.kind == 'wide' else judged.judge_boxed
+  return judged.ask(judge, [kind(a, task, **options) for a in answers])
+
+
+def f1(found, task=TASK):
+  made = metrics.table_metrics(found, task.table, task.unique_columns)
+  return made['item_f1']
+
+
+def test_keys_columns_and_cells_of_other_words():
+  judge = helpers.Synonyms(*WORDS)
+  answer = table(
+    ('x', '331000000', 'Washington', 'USA'),
+    ('x', '3000', 'Madrid', 'Spain'),
+    columns=('Note', 'Population', 'Capital', 'Land'),
+  )
+  (found,) = ask(judge, answer)
+  assert found.table == types.Table(
+    GOLD.columns, (GOLD.rows[0], ('Spain', 'Madrid', '3000'))
+  )
+  assert f1(answer) == 0 and f1(found.table) == 1
+  # Three names of columns (the note is one), a key, two cells.
+  assert (found.asked, found.undecided) == (6, 0)
+  assert len(judge.calls) == 3
+
+
+def test_rules_are_not_asked_about():
+  judge = helpers.Synonyms()
+  (found,) = ask(judge, GOLD)
+  assert found == judged.Judged(table=GOLD) and not judge.calls
+  # Another number, in a cell and in a key, needs no judge.
+  numbers = types.Table(('Year', 'Films'), (('1917', '7'), ('2001', '8')))
+  task = types.Task('n', 'Which?', 'wide', numbers, ('Year',))
+  answer = table(('1,917', '6'), ('2002', '8'), columns=('year', 'FILMS'))
+  (found,) = ask(judge, answer, task=task)
+  assert found.asked == 0 and not judge.calls
+
+
+def test_nobody_asks_about_what_is_matched_or_missing():
+  judge = helpers.Synonyms(*WORDS)
+  # Spain is there, so only the other country can be meant; '' is no name.
+  ask(
+    judge, table(('spain', 'Madrid', '3000'), ('USA', 'a', 'b'), ('', '', ''))
+  )
+  names, *_ = [helpers.asked(prompt) for prompt in judge.prompts]
+  assert [name['name'] for name in names['names']] == ['USA']
+  assert [name['name'] for name in names['gold']] == ['United States']
+  # Cells of rows that do not join are never shown, nor their keys.
+  judge = helpers.Synonyms(*WORDS)
+  ask(judge, table(('Mars', 'hidden', 'hidden')))
+  assert 'hidden' not in ''.join(judge.prompts)
+  # No table, no question.
+  assert ask(judge, None) == [judged.Judged()]
+
+
+def test_a_judge_overrules_no_rule():
+  def agreeable(prompts):
+    """All are the same, and every name is the first one."""
+    return [json.dumps(dict.fromkeys(range(1, 99), 1)) for _ in prompts]
+
+  gold = types.Table(
+    ('Id', 'Name'), (('1234567', 'a'), ('eight', 'c'), ('seven', 'b'))
+  )
+  task = types.Task('n', 'Which?', 'wide', gold, ('Id',))
+  answer = table(('1234568', 'a'), ('seven', '5'), columns=gold.columns)
+  (found,) = ask(agreeable, answer, task=task)
+  # The number might have been the word, but is not the other number; the cell
+  # that is a number where a word is right is the judge's.
+  assert found.asked == 2
+  assert found.table.rows == (('1234568', 'a'), ('seven', 'b'))
+
+
+def test_one_mixed_column_blanks_nothing():
+  # SPEC D.2: a number in a column made the released code drop its texts.
+  films = ('Se7en', '300', '1917', 'Inception', '1234567', '1234568')
+  gold = types.Table(('Film', 'Code'), tuple((f, f) for f in films))
+  task = types.Task('n', 'Which?', 'wide', gold, ('Film',))
+  judge = helpers.Synonyms()
+  (found,) = ask(judge, gold, task=task)
+  assert f1(found.table, task) == 1 and not judge.calls
+  swapped = table(
+    *zip(films, reversed(films), strict=True), columns=gold.columns
+  )
+  (found,) = ask(judge, swapped, task=task)
+  # Six keys of twelve items join, and no cell: two of the six pairs are of
+  # numbers, which rules decide.
+  assert f1(found.table, task) == 1 / 2
+  assert found.asked == 4
+
+
+def test_equal_names_are_one_row():
+  judge = helpers.Synonyms(*WORDS)
+  answer = table(('USA', 'Washington', '1'), ('America', 'New York', '1'))
+  (found,) = ask(judge, answer)
+  # As with two rows that rules find equal, the first one stays.
+  assert found.table.rows == (('United States', 'Washington, D.C.', '1'),)
+
+
+@pytest.mark.parametrize(
+  'reply', ['', 'no idea', '{}', '<think>{"1": true}', '{"7": true}']
+)
+def test_undecided_counts_as_different(reply):
+  answer = table(('USA', 'x', 'y'), ('Spain', 'Madrid?', 'three thousand'))
+  (found,) = ask(lambda prompts: [reply] * len(prompts), answer)
+  assert found.table == answer
+  # One key and two cells.
+  assert (found.asked, found.undecided) == (3, 3)
+
+
+def test_a_thought_is_no_reply():
+  reply = '<think>{"1": false}</think>{"1": true}'
+  (found,) = ask(lambda prompts: [reply] * len(prompts), 'a', task=DEEP)
+  assert found.boxed == 'George Bush'
+  reply = '{"1": true}</think>'
+  (found,) = ask(lambda prompts: [reply] * len(prompts), 'a', task=DEEP)
+  assert found.boxed == 'a'
+
+
+def test_all_rollouts_of_a_round_are_one_call():
+  judge = helpers.Synonyms(*WORDS)
+  one = table(('USA', 'Washington', '1'), ('Spain', 'Madrid', 'many'))
+  two = table(('Land', 'Washington', '1'), ('Spain', 'Madrid', 'many'))
+  apart = [ask(judge, answer)[0] for answer in (one, two, one, None)]
+  judge.calls.clear()
+  assert ask(judge, one, two, one, None) == apart
+  # Keys, then cells; what two rollouts ask alike is asked once.
+  assert len(judge.calls) == 2
+  for prompts in judge.calls:
+    assert len(set(prompts)) == len(prompts)
+
+
+def test_questions_are_of_bounded_size_and_number():
+  gold = types.Table(
+    ('Key', 'Value'), tuple((f'k{i}', f'v{i}') for i in range(100))
+  )
+  task = types.Task('n', 'Which?', 'wide', gold, ('Key',))
+  judge = helpers.Synonyms()
+  rows = [(f'k{i % 100}', f'w{i}') for i in range(3000)]
+  rows += [(f'strange {i}', 'x') for i in range(3000)]
+  (found,) = ask(judge, table(*rows, columns=gold.columns), task=task)
+  # All keys are there: nobody asks what the strange ones mean. A row of a key
+  # that stood before is not looked at: 100 cells in prompts of 40.
+  assert found.asked == 100 and len(judge.prompts) == 3
+  judge.calls.clear()
+  (found,) = ask(
+    judge, table(*rows[1:100], *rows[3000:], columns=gold.columns), task=task
+  )
+  # One key is missing: 400 names in prompts of 40; 99 cells.
+  assert found.asked == 400 + 99 and len(judge.prompts) == 10 + 3
+
+
+def test_columns_alone():
+  judge = helpers.Synonyms(*WORDS)
+  answer = table(('USA', 'x', 'y'), columns=('Land', 'Capital', 'People'))
+  (found,) = ask(judge, answer, columns_only=True)
+  assert found.table == types.Table(GOLD.columns, answer.rows)
+  assert found.asked == 1
+
+
+def test_a_column_is_given_to_one_name_only():
+  judge = helpers.Synonyms(('Country', 'Land', 'State'))
+  answer = table(
+    ('Spain', 'x', 'Madrid', '3000'),
+    columns=('State', 'Land', 'Capital', 'People'),
+  )
+  (found,) = ask(judge, answer)
+  assert found.table == table(('Spain', 'Madrid', '3000'))
+
+
+@pytest.mark.parametrize(
+  ('boxed', 'expected', 'asked'),
+  [
+    ('Bush senior', 'George Bush', 1),
+    ('Bush junior', 'Bush junior', 1),
+    ('george bush', 'george bush', 0),
+    ('2000', '2000', 0),
+    ('', '', 0),
+    (None, None, 0),
+  ],
+)
+def test_boxed_answers(boxed, expected, asked):
+  judge = helpers.Synonyms(*WORDS)
+  (found,) = ask(judge, boxed, task=DEEP)
+  assert (found.boxed, found.asked) == (expected, asked)
+  assert len(judge.prompts) == asked
+
+
+def test_a_number_among_numbers_needs_no_judge():
+  task = types.Task('d', 'When?', 'deep', answers=('1917', '1918'))
+  judge = helpers.Synonyms(('1916', '1917'))
+  assert ask(judge, '1916', task=task)[0].boxed == '1916' and not judge.calls
+
+
+def test_a_dead_judge_is_an_error():
+  def dead(prompts):
+    raise types.JudgeUnavailable('gone')
+
+  with pytest.raises(types.JudgeUnavailable):
+    ask(dead, 'Bush senior', task=DEEP)
+
+
+def test_a_task_in_chinese_is_judged_in_chinese():
+  task = types.Task('d', '谁?', 'deep', answers=('乔治·布什',), language='zh')
+  judge = helpers.Synonyms(('老布什', '乔治·布什'))
+  assert ask(judge, '老布什', task=task)[0].boxed == '乔治·布什'
+  assert '请检查' in judge.prompts[0]
+
+
+NAMES = st.sampled_from(
+  ['a', 'A ', 'b', 'c', '1', '1.0', '2', '', '$1', '2020-01-05', '<|im_end|>']
+) | st.text(max_size=3)
+REPLIES = (
+  st.dictionaries(st.integers(-1, 6), st.integers(-1, 6) | st.booleans()).map(
+    json.dumps
+  )
+  | st.text()
+  | st.text('{}[]"\',:0123truefalsn <think>/\n')
+)
+
+
+@st.composite
+def cases(draw):
+  """A task, an answer's text, and what a judge replies to each question."""
+  columns = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
+  row = st.tuples(*[NAMES] * len(columns))
+  gold = types.Table(tuple(columns), tuple(draw(st.lists(row, max_size=4))))
+  if draw(st.booleans()):
+    columns = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
+  row = st.tuples(*[NAMES] * len(columns))
+  answer = types.Table(tuple(columns), tuple(draw(st.lists(row, max_size=5))))
+  keys = draw(st.sets(st.sampled_from(gold.columns), min_size=1))
+  task = types.Task('w', 'Q', 'wide', gold, tuple(keys))
+  return task, answer, draw(st.lists(REPLIES, min_size=1, max_size=6))
+
+
+def check_any_reply(case):
+  """No reply breaks scoring, hangs it, or lowers a score."""
+  task, answer, replies = case
+  calls = []
+
+  def judge(prompts):
+    calls.append(prompts)
+    return [replies[len(prompt) % len(replies)] for prompt in prompts]
+
+  try:
+    plain = metrics.table_metrics(answer, task.table, task.unique_columns)
+  except ValueError:  # The data's fault.
+    plain = None
+  parsed, _ = tables.parse_markdown_table(tables.render_table(answer))
+  for made in (answer, parsed):
+    if plain is None:
+      break
+    (found,) = ask(judge, made, task=task)
+    assert 0 <= found.undecided <= found.asked
+    after = metrics.table_metrics(found.table, task.table, task.unique_columns)
+    assert all(0 <= value <= 1 for value in after.values())
+    if made is answer:
+      assert after['item_f1'] >= plain['item_f1'] - 1e-12
+  deep = types.Task('d', 'Q', 'deep', answers=task.table.columns)
+  for name in answer.columns:
+    (found,) = ask(judge, name, task=deep)
+    assert found.boxed in (name, *deep.answers)
+  # Columns, keys, cells, for each table; once a boxed answer.
+  assert len(calls) <= 3 * 2 + len(answer.columns)
+
+
+@hypothesis.settings(
+  max_examples=2000,
+  deadline=None,
+  suppress_health_check=list(hypothesis.HealthCheck),
+)
+@hypothesis.given(cases())
+def test_no_reply_breaks_scoring(case):
+  check_any_reply(case)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@hypothesis.settings(
+  max_examples=100_000,
+  deadline=None,
+  suppress_health_check=list(hypothesis.HealthCheck),
+)
+@hypothesis.given(cases())
+def test_no_reply_breaks_scoring_of_100_000(case):
+  check_any_reply(case)
