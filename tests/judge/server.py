@@ -49,6 +49,8 @@ def serving(answer):
 
   lock = threading.Lock()
   server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+  # Clients that hang up are what the tests are about.
+  server.handle_error = lambda *args: None
   server.daemon_threads = True
   server.block_on_close = False
   thread = threading.Thread(target=server.serve_forever, args=(0.01,))

@@ -88,7 +88,7 @@ def judged_parts(judge):
     train_tasks=[testing.COUNTRIES],
     valid_tasks=[testing.COUNTRIES],
     step=lambda state, batch, ref: (State(state.step + 1), {}),
-    rollout={'group_size': 2, 'max_context': 4096},
+    rollout={'group_size': 2, 'prompt_style': 'compact'},
     reward={},
     batch={'row_len': 4096},
     judge=judge,

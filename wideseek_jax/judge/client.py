@@ -172,10 +172,11 @@ class HttpJudge:
 
   async def _shut(self) -> None:
     self._dead = 'this client is closed'
-    flights = list(self._flights.values())
-    for flight in flights:
+    for flight in self._flights.values():
       flight.cancel()
-    await asyncio.gather(*flights, return_exceptions=True)
+    # Those who wait for a flight must hear of its end.
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    await asyncio.gather(*others, return_exceptions=True)
     await self._http.aclose()
 
   async def _ask(self, prompts: Sequence[str]) -> list[str]:

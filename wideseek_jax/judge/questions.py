@@ -21,9 +21,7 @@ MAX_CHARS = 400
 
 _TEXTS = pathlib.Path(__file__).parent / 'texts'
 _OBJECT = re.compile(r'\{[^{}]*\}')
-_ENTRY = re.compile(
-  r'\s*["\']?(\d{1,6})["\']?\s*:\s*["\']?(\w{1,6})["\']?'
-)
+_ENTRY = re.compile(r'\s*["\']?(\d{1,6})["\']?\s*:\s*["\']?(\w{1,6})["\']?')
 _WORDS = {'true': 1, 'yes': 1, 'false': 0, 'no': 0, 'null': 0, 'none': 0}
 
 
