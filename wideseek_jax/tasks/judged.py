@@ -113,7 +113,9 @@ def judge_table(
   return dataclasses.replace(tally, table=table)
 
 
-def _judge_rows(table: types.Table, task: types.Task, tally: Judged):
+def _judge_rows(
+  table: types.Table, task: types.Task, tally: Judged
+) -> Generator[list[str], list[str], tuple[types.Table, Judged]]:
   """Keys, then the cells of the rows that join."""
   gold = task.table
   keys = [gold.columns.index(name) for name in task.unique_columns]
@@ -152,14 +154,12 @@ def _judge_rows(table: types.Table, task: types.Task, tally: Judged):
     verdicts = _read(reply, len(chunk))
     tally = _add(tally, chunk, verdicts)
     same |= {(i, chunk[place]) for place, yes in verdicts.items() if yes}
-  rewritten = tuple(
-    tuple(
-      right[key][i] if (i, (cell, right.get(key, row)[i])) in same else cell
-      for i, cell in enumerate(row)
+  for key in rows.keys() & right.keys():
+    pairs_of_row = zip(rows[key], right[key], strict=True)
+    rows[key] = tuple(
+      pair[(i, pair) in same] for i, pair in enumerate(pairs_of_row)
     )
-    for key, row in rows.items()
-  )
-  return types.Table(table.columns, rewritten), tally
+  return types.Table(table.columns, tuple(rows.values())), tally
 
 
 def _aliases(
@@ -167,7 +167,7 @@ def _aliases(
   canonical: Callable[[str], tuple],
   language: str,
   tally: Judged,
-):
+) -> Generator[list[str], list[str], tuple[list[dict[tuple, str]], Judged]]:
   """Which written names mean which right ones, for several lists at once.
 
   Only names without an equal on the other side are asked about.
@@ -177,12 +177,12 @@ def _aliases(
   """
   asked = []
   for place, (written, gold) in enumerate(lists):
-    written = {canonical(name): name for name in reversed([*written])}
-    gold = {canonical(name): name for name in reversed([*gold])}
-    missing = [form for form in reversed(gold) if form not in written]
+    written = _by_form(written, canonical)
+    gold = _by_form(gold, canonical)
+    missing = [form for form in gold if form not in written]
     strange = [
       form
-      for form in reversed(written)
+      for form in written
       if form not in gold
       and form != _NOTHING
       and any(rules.compare(form, other) is None for other in missing)
@@ -197,7 +197,7 @@ def _aliases(
     )
     for _, names, missing, gold in asked
   ]
-  aliases = [{} for _ in lists]
+  aliases: list[dict[tuple, str]] = [{} for _ in lists]
   for (place, names, missing, gold), reply in zip(asked, replies, strict=True):
     found = _read(reply, len(names), len(missing))
     tally = _add(tally, names, found)
@@ -207,6 +207,16 @@ def _aliases(
       if number and rules.compare(form, missing[number - 1]) is None:
         aliases[place][form] = gold[missing[number - 1]]
   return aliases, tally
+
+
+def _by_form(
+  names: Iterable[str], canonical: Callable[[str], tuple]
+) -> dict[tuple, str]:
+  """The names by their canonical form; the first of equal names stays."""
+  found: dict[tuple, str] = {}
+  for name in names:
+    found.setdefault(canonical(name), name)
+  return found
 
 
 def _column(name: str) -> tuple:
