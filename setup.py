@@ -12,7 +12,7 @@ setuptools.setup(
   install_requires=[
     'absl-py>=2.1,<3',
     'flax>=0.12,<0.13',
-    'httpx>=0.27,<0.29',
+    'httpx>=0.28,<0.29',
     'jax>=0.10,<0.13',
     'matplotlib>=3.9,<4',
     'ml-collections>=1.0,<2',

@@ -132,7 +132,7 @@ def test_engine_logprobs_are_those_of_the_training_program():
 def test_a_judge_in_this_process():
   config = small_config()
   config.judge_policy = 'packaged:tiny'
-  config.judge_engine.update(num_rows=4, num_pages=64, max_context=256)
+  config.judge_engine.update(num_rows=2, num_pages=32, max_context=256)
   config.judge.max_tokens = 8
   config.summary_chars = 100
   prompts = ['Is 5 the same as five?', 'Is it?', 'x' * 10_000]
@@ -156,7 +156,7 @@ def test_a_run_without_its_judge_is_resumed_with_it(whole, tmp_path):
     free.bind(('127.0.0.1', 0))
     port = free.getsockname()[1]
     config.judge.base_url = f'http://127.0.0.1:{port}/v1'
-    with pytest.raises(types.JudgeUnavailable, match=f'127.0.0.1:{port}'):
+    with pytest.raises(types.JudgeUnavailable, match=f':{port} .*--resume'):
       run.train(config, tmp_path / 'run')
     # Resumed too early, it dies as it did.
     with pytest.raises(types.JudgeUnavailable):

@@ -175,6 +175,10 @@ def _train(
         progress=stage.update,
         ref_params=policy.params if config.grpo.kl_coef else None,
       )
+  except types.JudgeUnavailable as error:
+    raise types.JudgeUnavailable(
+      f'{error}; {workdir} holds all that was done: --resume goes on from there'
+    ) from error
   finally:
     log.close()
   trained = dataclasses.replace(policy, params=state.params)

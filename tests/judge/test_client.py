@@ -428,7 +428,7 @@ def test_the_key_is_sent_and_never_shown(monkeypatch, caplog):
   'options',
   [
     {'base_url': 'localhost:30000'},
-    {'base_url': 'http://a b'},
+    {'base_url': 'http://a:port'},
     {'model': ''},
     {'concurrency': 0},
     {'retries': -1},

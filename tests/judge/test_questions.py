@@ -57,7 +57,7 @@ def test_what_a_judge_reads():
   assert '北京' in questions.names(['北京'], ['b'], 'zh')
 
 
-@hypothesis.settings(max_examples=200, deadline=None)
+@hypothesis.settings(max_examples=100, deadline=None)
 @hypothesis.given(st.text() | st.just(HOSTILE) | st.text('{}"<|>\\\n\ud800'))
 def test_no_text_leaves_its_place(text):
   for prompt, plain in zip(prompts(text), prompts('q'), strict=True):
@@ -72,8 +72,8 @@ def test_no_text_leaves_its_place(text):
 def _texts(value):
   if isinstance(value, str):
     yield value
-  for item in value.values() if isinstance(value, dict) else value:
-    if not isinstance(value, str):
+  elif isinstance(value, dict | list):
+    for item in value.values() if isinstance(value, dict) else value:
       yield from _texts(item)
 
 

@@ -155,9 +155,10 @@ def _judge_rows(
     tally = _add(tally, chunk, verdicts)
     same |= {(i, chunk[place]) for place, yes in verdicts.items() if yes}
   for key in rows.keys() & right.keys():
-    pairs_of_row = zip(rows[key], right[key], strict=True)
+    cells = enumerate(zip(rows[key], right[key], strict=True))
     rows[key] = tuple(
-      pair[(i, pair) in same] for i, pair in enumerate(pairs_of_row)
+      gold_cell if (i, (cell, gold_cell)) in same else cell
+      for i, (cell, gold_cell) in cells
     )
   return types.Table(table.columns, tuple(rows.values())), tally
 
