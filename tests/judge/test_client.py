@@ -410,7 +410,7 @@ def test_the_key_is_sent_and_never_shown(monkeypatch, caplog):
   monkeypatch.setenv('JUDGE_KEY', 'sk-secret123\n')
 
   def tell(handler, prompt, number):
-    return 401, b'x' * 380 + b' you sent sk-secret123, which I do not know'
+    return 401, b'x' * 370 + b' you sent sk-secret123, which I do not know'
 
   with asking(tell, api_key_env='JUDGE_KEY') as (judge, requests):
     with pytest.raises(types.JudgeUnavailable) as error:
