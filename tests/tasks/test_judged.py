@@ -88,6 +88,24 @@ def test_nobody_asks_about_what_is_matched_or_missing():
   assert ask(judge, None) == [judged.Judged()]
 
 
+def test_each_key_column_has_names_of_its_own():
+  gold = types.Table(
+    ('Country', 'Year', 'City'),
+    (('United States', 'first', 'Austin'), ('Spain', 'first', 'Madrid')),
+  )
+  task = types.Task('n', 'Which?', 'wide', gold, ('City', 'Country'))
+  judge = helpers.Synonyms(*WORDS, ('ATX', 'Austin'))
+  answer = table(('USA', 'first', 'ATX'), gold.rows[1], columns=gold.columns)
+  (found,) = ask(judge, answer, task=task)
+  assert found.table == gold and found.asked == 2
+  # One round: a prompt a column, each with the names of that column.
+  (prompts,) = judge.calls
+  assert [
+    [name['name'] for key in ('names', 'gold') for name in asked[key]]
+    for asked in map(helpers.asked, prompts)
+  ] == [['ATX', 'Austin'], ['USA', 'United States']]
+
+
 def test_a_judge_overrules_no_rule():
   def agreeable(prompts):
     """All are the same, and every name is the first one."""

@@ -11,7 +11,7 @@ gets all prompts of a round at once: of columns, then keys, then cells.
 """
 
 import dataclasses
-from collections.abc import Callable, Generator, Iterable, Sequence, Sized
+from collections.abc import Callable, Generator, Sequence, Sized
 
 from wideseek_jax import types
 from wideseek_jax.judge import questions, rules
@@ -120,7 +120,10 @@ def _judge_rows(
   gold = task.table
   keys = [gold.columns.index(name) for name in task.unique_columns]
   aliases, tally = yield from _aliases(
-    [([row[i] for row in t.rows] for t in (table, gold)) for i in keys],
+    [
+      ([row[i] for row in table.rows], [row[i] for row in gold.rows])
+      for i in keys
+    ],
     rules.canonical,
     task.language,
     tally,
@@ -164,7 +167,7 @@ def _judge_rows(
 
 
 def _aliases(
-  lists: Sequence[tuple[Iterable[str], Iterable[str]]],
+  lists: Sequence[tuple[Sequence[str], Sequence[str]]],
   canonical: Callable[[str], tuple],
   language: str,
   tally: Judged,
@@ -211,7 +214,7 @@ def _aliases(
 
 
 def _by_form(
-  names: Iterable[str], canonical: Callable[[str], tuple]
+  names: Sequence[str], canonical: Callable[[str], tuple]
 ) -> dict[tuple, str]:
   """The names by their canonical form; the first of equal names stays."""
   found: dict[tuple, str] = {}
