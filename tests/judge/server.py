@@ -48,7 +48,13 @@ def serving(answer):
       pass
 
   lock = threading.Lock()
-  server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+  server = http.server.ThreadingHTTPServer(
+    ('127.0.0.1', 0), Handler, bind_and_activate=False
+  )
+  # A busy machine must not make it refuse a crowd.
+  server.request_queue_size = 128
+  server.server_bind()
+  server.server_activate()
   # Clients that hang up are what the tests are about.
   server.handle_error = lambda *args: None
   server.daemon_threads = True

@@ -63,7 +63,7 @@ def test_equal_prompts_in_flight_are_one_call():
 
   def wait(handler, prompt, number):
     started.set()
-    assert go_on.wait(10)
+    assert go_on.wait(60)
     return echo(handler, prompt, number)
 
   with asking(wait) as (judge, requests):
@@ -74,7 +74,7 @@ def test_equal_prompts_in_flight_are_one_call():
     ]
     for thread in threads:
       thread.start()
-    assert started.wait(10)
+    assert started.wait(60)
     # Four callers wait for one request.
     while len(asyncio.all_tasks(judge._loop)) < 5:
       time.sleep(0.005)
@@ -294,7 +294,7 @@ def test_a_dead_judge_ends_what_all_callers_wait_for():
 
     thread = threading.Thread(target=wait)
     thread.start()
-    assert asked.wait(10)
+    assert asked.wait(60)
     started = time.monotonic()
     with pytest.raises(types.JudgeUnavailable):
       judge(['a'])
@@ -321,7 +321,7 @@ def test_closing_ends_what_is_in_flight():
     time.sleep(20)
 
   with asking(hang) as (judge, _):
-    closer = threading.Thread(target=lambda: asked.wait(10) and judge.close())
+    closer = threading.Thread(target=lambda: asked.wait(60) and judge.close())
     closer.start()
     with pytest.raises(types.JudgeUnavailable, match='closed'):
       judge(['a'])
