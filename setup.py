@@ -9,11 +9,17 @@ setuptools.setup(
   python_requires='>=3.11',
   packages=setuptools.find_packages(include=['wideseek_jax*']),
   package_data={
-    'wideseek_jax': ['policies/*/*', 'prompts/*/*.toml', 'prompts/*/*/*']
+    'wideseek_jax': [
+      'judge/texts/*',
+      'policies/*/*',
+      'prompts/*/*.toml',
+      'prompts/*/*/*',
+    ]
   },
   install_requires=[
     'absl-py>=2.1,<3',
     'flax>=0.12,<0.13',
+    'httpx>=0.28,<0.29',
     'jax>=0.10,<0.13',
     'matplotlib>=3.9,<4',
     'ml-collections>=1.0,<2',

@@ -5,6 +5,7 @@ import pytest
 from wideseek_jax import config as config_lib
 from wideseek_jax.agents import rollout_config
 from wideseek_jax.engine import engine
+from wideseek_jax.judge import client
 from wideseek_jax.models import lora
 from wideseek_jax.rl import advantages
 from wideseek_jax.tasks import rewards
@@ -14,6 +15,8 @@ from wideseek_jax.training import batching, grpo_step, loop, train_state
 CONSTRUCTORS = {
   'rollout': rollout_config.RolloutConfig,
   'engine': engine.Engine,
+  'judge': client.HttpJudge,
+  'judge_engine': engine.Engine,
   'reward': rewards.score,
   'lora': lora.Lora,
   'grpo': grpo_step.make_grpo_step,

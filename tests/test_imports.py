@@ -25,6 +25,7 @@ FLOORS = (
   ('engine.pages', 0),
   ('rl.', 0),
   ('judge.rules', 0),
+  ('judge.questions', 0),
   ('tasks.tables', 0),
   ('tools.corpus', 0),
   ('agents.prompts', 0),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import socket
 import weakref
 
 import jax
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 import wideseek_jax as ws
-from wideseek_jax import build, run
+from tests.judge import server
+from wideseek_jax import build, run, types
 from wideseek_jax.training import metrics_log
 
 
@@ -232,3 +234,71 @@ def test_engine_logprobs_are_those_of_the_training_program():
   )
   assert float(metrics['ratio_max']) == pytest.approx(1, abs=1e-3)
   assert float(metrics['ratio_mean']) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_judge_in_this_process():
+  config = small_config()
+  config.judge_policy = 'packaged:tiny'
+  config.judge_engine.update(num_rows=2, num_pages=32, max_context=256)
+  config.judge.max_tokens = 8
+  config.summary_chars = 100
+  prompts = ['Is 5 the same as five?', 'Is it?', 'x' * 10_000]
+  with build.open_judge(config) as judge:
+    replies = judge(prompts)
+    assert judge(prompts[::-1]) == replies[::-1]
+    assert replies[2] == '' and any(replies)
+    tools = build.build_tools(config, judge)
+    # The page is too long for this judge.
+    (hit,) = tools.search('Peru', 1)
+    assert tools.access(hit.url) == build.build_tools(config).access(hit.url)
+
+
+def test_a_run_without_its_judge_is_resumed_with_it(whole, tmp_path):
+  """The judge is dead, then there: the run ends like one that had it."""
+  config = small_config()
+  config.judge.update(
+    model='m', retries=0, cache=str(tmp_path / 'judge.sqlite')
+  )
+  with socket.socket() as free:
+    free.bind(('127.0.0.1', 0))
+    port = free.getsockname()[1]
+    config.judge.base_url = f'http://127.0.0.1:{port}/v1'
+    with pytest.raises(types.JudgeUnavailable, match=f':{port} .*--resume'):
+      run.train(config, tmp_path / 'run')
+    # Resumed too early, it dies as it did.
+    with pytest.raises(types.JudgeUnavailable):
+      run.train(config, tmp_path / 'run', resume=True)
+
+  def no(handler, prompt, number):
+    """Nothing means the same: as rules say of what they cannot decide."""
+    ids = {str(i): 0 for i in range(1, 41)}
+    return 200, server.completion(json.dumps(ids), tokens=9)
+
+  with server.serving(no) as (url, requests):
+    config.judge.base_url = url
+    policy = run.train(config, tmp_path / 'run', resume=True)
+  assert requests
+  ours = rows_without_times(tmp_path / 'run')
+  theirs = rows_without_times(whole[0])
+  for row in ours:
+    row.pop('rollout/judge_asked'), row.pop('rollout/judge_undecided')
+    row.pop('valid/judge_asked', None), row.pop('valid/judge_undecided', None)
+  assert json.dumps(ours) == json.dumps(theirs)
+  jax.tree.map(np.testing.assert_array_equal, policy.params, whole[1].params)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'words'),
+  [
+    ({'judge.base_url': 'http://a', 'judge_policy': 'b'}, 'not both'),
+    ({'summary_chars': 9}, 'needs a judge'),
+    ({'judge.base_url': 'http://a'}, 'judge.model'),
+    ({'judge_policy': 'nowhere'}, 'nowhere'),
+  ],
+)
+def test_a_judge_that_cannot_be_is_refused_first(changes, words, tmp_path):
+  config = small_config()
+  config.update_from_flattened_dict(changes)
+  with pytest.raises((OSError, ValueError), match=words):
+    run.train(config, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()

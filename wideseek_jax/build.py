@@ -5,11 +5,12 @@ tools, tasks, compiled step, or the whole training run. A notebook calls these
 one by one; `run` puts them together.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -18,6 +19,8 @@ import ml_collections
 from wideseek_jax import sharding, types
 from wideseek_jax import tokenizer as tokenizer_lib
 from wideseek_jax.engine import engine as engine_lib
+from wideseek_jax.judge import client, summary
+from wideseek_jax.judge import local as local_judge
 from wideseek_jax.models import config as model_config
 from wideseek_jax.models import hf, transformer
 from wideseek_jax.models import lora as lora_lib
@@ -127,10 +130,51 @@ def build_engine(config: Config, policy: Policy) -> engine_lib.Engine:
   )
 
 
-def build_tools(config: Config) -> types.Tools:
-  """Search and access over the pages of the facts world."""
-  del config  # one corpus so far
-  return _facts_tools()
+@contextlib.contextmanager
+def open_judge(config: Config) -> Iterator[types.Judge | None]:
+  """The judge of config.judge or config.judge_policy, None if there is none.
+
+  Raises:
+    FileNotFoundError: there is no such policy.
+    ValueError: both are set, or pages are to be summarised by neither.
+    types.JudgeUnavailable: the cache cannot be used.
+  """
+  if config.judge.base_url and config.judge_policy:
+    raise ValueError(
+      'set config.judge.base_url or config.judge_policy, not both'
+    )
+  if config.judge.base_url:
+    with contextlib.closing(client.HttpJudge(**config.judge)) as judge:
+      yield judge
+  elif config.judge_policy:
+    other = config.copy_and_resolve_references()
+    other.policy, other.engine = config.judge_policy, config.judge_engine
+    policy, tokenizer = build_policy(other)
+    yield local_judge.LocalJudge(
+      build_engine(other, policy), tokenizer, config.judge.max_tokens
+    )
+  elif config.summary_chars:
+    raise ValueError(
+      'config.summary_chars needs a judge: set config.judge.base_url or '
+      'config.judge_policy'
+    )
+  else:
+    yield None
+
+
+def build_tools(
+  config: Config, judge: types.Judge | None = None
+) -> types.Tools:
+  """Search and access over the pages of the facts world.
+
+  Args:
+    config: see `config.default_config`.
+    judge: reports on the pages if config.summary_chars asks for it.
+  """
+  tools = _facts_tools()
+  if judge is None or not config.summary_chars:
+    return tools
+  return summary.SummarisingTools(tools, judge, config.summary_chars)
 
 
 def build_tasks(config: Config, split: str) -> list[types.Task]:

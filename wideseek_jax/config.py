@@ -130,6 +130,32 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
       'base_dtype': 'float32',
     }
   )
+  # Rules judge alone unless there is a judge: an endpoint with a base_url
+  # (arguments of judge.client.HttpJudge) …
+  config.judge = ml_collections.ConfigDict(
+    {
+      'base_url': '',
+      'model': '',
+      'api_key_env': 'WIDESEEK_JUDGE_KEY',
+      'max_tokens': 2048,
+      'concurrency': 64,
+      'connect_timeout': 10.0,
+      'read_timeout': 120.0,
+      'total_timeout': 300.0,
+      'retries': 6,
+      'max_calls': 0,
+      'max_total_tokens': 0,
+      'cache': 'runs/judge.sqlite',
+    }
+  )
+  # … or a policy in this process, named like config.policy, with an engine of
+  # its own that takes the prompts (arguments of engine.engine.Engine).
+  config.judge_policy = ''
+  config.judge_engine = config.engine.copy_and_resolve_references()
+  config.judge_engine.max_context = 16384
+  # The judge reports on each page in at most so many characters; 0: agents read
+  # the page itself.
+  config.summary_chars = 0
   # Arguments of training.grpo_step.make_grpo_step.
   config.grpo = ml_collections.ConfigDict(
     {

@@ -69,13 +69,17 @@ def prepare_workdir(workdir: str | os.PathLike, *, resume: bool) -> None:
 
 
 def build_parts(
-  config: build.Config, policy: build.Policy, tokenizer: Any
+  config: build.Config,
+  policy: build.Policy,
+  tokenizer: Any,
+  judge: types.Judge | None = None,
 ) -> loop.Parts:
   """Everything that the training loop works with."""
   return loop.Parts(
     engine=build.build_engine(config, policy),
     tokenizer=tokenizer,
-    tools=build.build_tools(config),
+    tools=build.build_tools(config, judge),
+    judge=judge,
     train_tasks=build.build_tasks(config, 'train'),
     valid_tasks=(
       build.build_tasks(config, 'validation') if config.loop.eval_every else []
@@ -115,10 +119,25 @@ def train(
 
   Raises:
     OSError, ValueError: one line on what does not fit and what to do.
+      types.JudgeUnavailable is one of them: what was done until then is saved,
+      and `resume` goes on from there.
   """
   workdir = pathlib.Path(workdir)
   loop_config = loop.LoopConfig(seed=config.seed, **config.loop)
   _refuse_bad_options(config)
+  with build.open_judge(config) as judge:
+    return _train(config, workdir, loop_config, judge, resume, name, on_step)
+
+
+def _train(
+  config: build.Config,
+  workdir: pathlib.Path,
+  loop_config: loop.LoopConfig,
+  judge: types.Judge | None,
+  resume: bool,
+  name: str,
+  on_step: Callable[[int, dict[str, float]], None] | None,
+) -> build.Policy:
   prepare_workdir(workdir, resume=resume)
   policy, tokenizer = build.build_policy(config)
   if resume:
@@ -132,7 +151,7 @@ def train(
   ref_params = policy.params if config.grpo.kl_coef else None
   if not config.lora.rank:
     policy = dataclasses.replace(policy, params=state.params)
-  parts = build_parts(config, policy, tokenizer)
+  parts = build_parts(config, policy, tokenizer, judge)
   progress.say(f'engine: {parts.engine.plan}')
   log = metrics_log.MetricsLog(workdir, resume_step=int(state.step))
   stage = progress.Stage(name, loop_config.num_steps, 'steps')
@@ -143,6 +162,8 @@ def train(
       on_step(step, metrics)
 
   def save(state: train_state.TrainState) -> None:
+    if checkpoint.latest_step(workdir / 'checkpoints') == int(state.step):
+      return  # Nothing happened since.
     checkpoint.save(
       workdir / 'checkpoints',
       state,
@@ -162,6 +183,10 @@ def train(
         progress=stage.update,
         ref_params=ref_params,
       )
+  except types.JudgeUnavailable as error:
+    raise types.JudgeUnavailable(
+      f'{error}; {workdir} holds all that was done: --resume goes on from there'
+    ) from error
   finally:
     log.close()
   params = lora.merge(parts.frozen, state.params)
@@ -219,16 +244,17 @@ def evaluate(
   engine = build.build_engine(config, policy)
   progress.say(f'engine: {engine.plan}')
   stage = progress.Stage(name, len(tasks) * samples, 'rollouts')
-  with stage:
+  with build.open_judge(config) as judge, stage:
     groups, scores = runner.evaluate(
       engine,
       tokenizer,
-      build.build_tools(config),
+      build.build_tools(config, judge),
       tasks,
       samples=samples,
       seed=config.seed,
       rollout=dict(config.rollout),
       reward=dict(config.reward),
+      judge=judge,
       progress=lambda done, total: stage.update(done),
     )
   rows = runner.result_rows(tasks, groups, scores)

@@ -149,6 +149,66 @@ def test_errors_of_the_data_are_raised():
     rewards.score(rollout(RIGHT), WIDE, length_soft=5, length_hard=5)
 
 
+def judge_all(value):
+  return lambda prompts: [f'{{"1": {value}}}' for _ in prompts]
+
+
+def score_judged(judge, *pairs):
+  groups, tasks = [[made] for made, _ in pairs], [task for _, task in pairs]
+  scores = rewards.score_groups(groups, tasks, judge=judge)
+  return [score for (score,) in scores]
+
+
+def test_a_judge_decides_what_rules_cannot():
+  pairs = [
+    (rollout(ONE_WRONG, OPENED), WIDE),
+    (rollout('\\boxed{Lutetia}', task=DEEP), DEEP),
+    (rollout(RIGHT), WIDE),
+    (rollout(NOTHING), WIDE),
+  ]
+  yes = score_judged(judge_all('true'), *pairs)
+  no = score_judged(judge_all('false'), *pairs)
+  assert [s.reward for s in yes] == pytest.approx([1.15, 1.1, 1.1, 0])
+  assert [s.reward for s in no] == pytest.approx([5 / 6 + 0.15, 0.1, 1.1, 0])
+  assert [s.parts['judge_asked'] for s in yes] == [1, 1, 0, 0]
+  mute = score_judged(lambda prompts: [''] * len(prompts), *pairs)
+  assert [s.reward for s in mute] == [s.reward for s in no]
+  assert [s.parts['judge_undecided'] for s in mute] == [1, 1, 0, 0]
+  # Without a judge nothing is said of one.
+  alone = rewards.score_groups([[pairs[0][0]]], [WIDE])[0][0]
+  assert alone.reward == no[0].reward
+  assert 'judge_asked' not in alone.parts
+
+
+def test_a_failed_lead_is_judged_by_its_form_alone():
+  other_name = ONE_WRONG.replace('country', 'land')
+  made = rollout(other_name, failures=(types.CONTEXT_FAILED,))
+  (found,) = score_judged(judge_all('1'), (made, WIDE))
+  assert found.reward == 0 and found.parts['format_ok'] == 1
+  # The column, not the cell.
+  assert found.parts['judge_asked'] == 1
+  boxed = rollout(
+    '\\boxed{Lutetia}', task=DEEP, failures=(types.CONTEXT_FAILED,)
+  )
+  (found,) = score_judged(judge_all('true'), (boxed, DEEP))
+  assert found.reward == 0 and found.parts['format_ok'] == 1
+  assert found.parts['judge_asked'] == 0
+
+
+def test_errors_of_a_judge_and_of_the_data_are_raised():
+  def dead(prompts):
+    raise types.JudgeUnavailable('gone')
+
+  with pytest.raises(types.JudgeUnavailable):
+    score_judged(dead, (rollout(ONE_WRONG), WIDE))
+  # One that nobody needs may be dead.
+  assert score_judged(dead, (rollout(RIGHT), WIDE))[0].reward > 1
+  twice = types.Table(('a', 'A'), (('1', '2'),))
+  broken = types.Task('w', 'Which?', 'wide', twice, ('a',))
+  with pytest.raises(ValueError, match='the same'):
+    score_judged(judge_all('true'), (rollout(RIGHT), broken))
+
+
 def trained(made, task=WIDE):
   score = rewards.score(made, task)
   chosen = rewards.trained_turns(made, score)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from wideseek_jax import testing, types
+from wideseek_jax.tasks import tables
 from wideseek_jax.training import loop
 
 
@@ -97,3 +98,72 @@ def test_minibatches_must_divide_the_tasks():
 def test_zero_is_refused(name):
   with pytest.raises(ValueError, match=f'loop.{name} must be at least 1'):
     loop.LoopConfig(**{name: 0})
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+  """A train state as far as the loop looks into it."""
+
+  step: int
+  params: None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class NoStats:
+  """What a scripted engine counts."""
+
+
+def judged_parts(judge):
+  """A loop whose policy writes a table that rules cannot judge."""
+  table = types.Table(('country', 'capital'), (('Norland', 'Norville'),))
+  tokenizer = testing.byte_tokenizer()
+  engine = testing.ScriptedEngine(
+    tokenizer, lambda messages, key: tables.render_table(table)
+  )
+  engine.set_params = lambda params: None
+  engine.reset_stats = lambda: None
+  engine.stats = NoStats
+  return loop.Parts(
+    engine=engine,
+    tokenizer=tokenizer,
+    tools=testing.country_tools(),
+    train_tasks=[testing.COUNTRIES],
+    valid_tasks=[testing.COUNTRIES],
+    step=lambda state, batch, ref: (State(state.step + 1), {}),
+    rollout={'group_size': 2, 'prompt_style': 'compact'},
+    reward={},
+    batch={'row_len': 4096},
+    judge=judge,
+  )
+
+
+@pytest.mark.parametrize('last', range(4))
+def test_a_dead_judge_leaves_a_state_to_resume_from(last):
+  """It dies after so many calls: of steps and validations in turn."""
+  calls = []
+
+  def judge(prompts):
+    calls.append(prompts)
+    if len(calls) > last:
+      raise types.JudgeUnavailable('gone')
+    return ['{"1": true}'] * len(prompts)
+
+  saved, rows = [], []
+  config = loop.LoopConfig(
+    num_steps=2, tasks_per_step=1, eval_every=1, checkpoint_every=9
+  )
+  with pytest.raises(types.JudgeUnavailable):
+    loop.train(
+      State(0),
+      judged_parts(judge),
+      config,
+      log=lambda step, metrics: rows.append((step, metrics)),
+      save=saved.append,
+    )
+  # In a step: the state before it. In its validation: the state after it.
+  assert saved == [State([0, 1, 1, 2][last])]
+  assert [step for step, _ in rows] == [[], [0], [0], [0, 1]][last]
+  if last == 2:
+    # One of two rows, all of it right: 2 · 2 / (2 + 4) with the judge's word.
+    assert rows[0][1]['rollout/item_f1'] == pytest.approx(2 / 3)
+    assert rows[0][1]['valid/judge_asked'] == 1

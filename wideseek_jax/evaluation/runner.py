@@ -27,6 +27,7 @@ def evaluate(
   seed: int,
   rollout: Mapping[str, Any],
   reward: Mapping[str, Any],
+  judge: types.Judge | None = None,
   progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[list[types.Rollout]], list[list[types.Score]]]:
   """Makes `samples` rollouts of every task and scores them.
@@ -40,6 +41,7 @@ def evaluate(
     seed: equal seeds give equal rollouts.
     rollout: arguments of `rollout_groups`; its group_size is replaced.
     reward: arguments of `rewards.score`.
+    judge: decides what rules cannot.
     progress: called with (rollouts finished, rollouts in all).
 
   Returns:
@@ -55,7 +57,7 @@ def evaluate(
     progress=progress,
     **{**rollout, 'group_size': samples},
   )
-  return groups, rewards.score_groups(groups, tasks, **reward)
+  return groups, rewards.score_groups(groups, tasks, judge=judge, **reward)
 
 
 def result_rows(

@@ -45,7 +45,11 @@ _DATES = (
 
 def decide(predicted: str, gold: str) -> bool | None:
   """Whether two cells are the same; None if rules cannot tell."""
-  a, b = canonical(predicted), canonical(gold)
+  return compare(canonical(predicted), canonical(gold))
+
+
+def compare(a: tuple, b: tuple) -> bool | None:
+  """`decide` of two cells in canonical form."""
   if a == b:
     return True
   if a[0] == b[0] != 'text':

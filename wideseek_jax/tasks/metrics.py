@@ -2,11 +2,12 @@
 
 In come two tables and the key columns; out go numbers in [0, 1]. Rows are
 joined by their keys; a key cell that joins counts as right, every other cell is
-compared by `same`, which is the rules of `judge.rules` unless a judge takes
-their place (the method of WideSearch, arXiv 2508.07999 §4).
+compared by the rules of `judge.rules` (the method of WideSearch, arXiv
+2508.07999 §4). Where a judge has a say, `tasks.judged` has written its verdicts
+into the table before.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from wideseek_jax import types
 from wideseek_jax.judge import rules
@@ -49,8 +50,6 @@ def table_metrics(
   predicted: types.Table | None,
   gold: types.Table,
   unique_columns: Sequence[str],
-  *,
-  same: Callable[[str, str], bool] = rules.same,
 ) -> dict[str, float]:
   """Precision, recall and F1 of items and rows, and success.
 
@@ -58,7 +57,6 @@ def table_metrics(
     predicted: the table of an answer; None if there is none.
     gold: what is right; all of its columns are required.
     unique_columns: the columns of gold that name a row.
-    same: whether a predicted cell (first) means the gold one (second).
 
   Returns:
     The names of `ZERO`: success is 1.0 if nothing is wrong, missing or too
@@ -82,13 +80,13 @@ def table_metrics(
     return dict(ZERO)
   keys = [gold.columns.index(name) for name in unique_columns]
   others = [i for i in range(len(gold.columns)) if i not in keys]
-  gold_rows = _by_key(gold, keys)
-  predicted_rows = _by_key(predicted, keys)
+  gold_rows = rows_by_key(gold, keys)
+  predicted_rows = rows_by_key(predicted, keys)
   right_items = right_rows = 0
   for key, row in predicted_rows.items():
     if key not in gold_rows:
       continue
-    wrong = sum(not same(row[i], gold_rows[key][i]) for i in others)
+    wrong = sum(not rules.same(row[i], gold_rows[key][i]) for i in others)
     right_items += len(gold.columns) - wrong
     right_rows += wrong == 0
   width, n_pred, n_gold = len(gold.columns), len(predicted_rows), len(gold_rows)
@@ -104,14 +102,7 @@ def table_metrics(
   }
 
 
-def _column_keys(required: Sequence[str]) -> list[str]:
-  keys = [rules.column_key(name) for name in required]
-  if len(set(keys)) < len(keys):
-    raise ValueError(f'two of the columns {tuple(required)!r} are the same')
-  return keys
-
-
-def _by_key(
+def rows_by_key(
   table: types.Table, keys: Sequence[int]
 ) -> dict[tuple, tuple[str, ...]]:
   """The rows by their canonical keys; the first of equal keys stays."""
@@ -119,3 +110,10 @@ def _by_key(
   for row in table.rows:
     rows.setdefault(tuple(rules.canonical(row[i]) for i in keys), row)
   return rows
+
+
+def _column_keys(required: Sequence[str]) -> list[str]:
+  keys = [rules.column_key(name) for name in required]
+  if len(set(keys)) < len(keys):
+    raise ValueError(f'two of the columns {tuple(required)!r} are the same')
+  return keys

@@ -2,7 +2,8 @@
 
 In come a `types.Rollout` and its `types.Task`; out goes a `types.Score` with
 every part of the reward, and masks of the tokens that train. One outcome
-reward serves all agents of a rollout (arXiv 2602.04634 §3.3).
+reward serves all agents of a rollout (arXiv 2602.04634 §3.3). Rules decide what
+is right; where they cannot, a judge may (`score_groups`).
 
 An error in the data or in a judge is raised. It never looks like a rollout
 that answered badly.
@@ -15,6 +16,7 @@ import numpy as np
 from wideseek_jax import types
 from wideseek_jax.judge import rules
 from wideseek_jax.tasks import counts as counts_lib
+from wideseek_jax.tasks import judged as judged_lib
 from wideseek_jax.tasks import metrics, tables
 
 ROLES: tuple[types.Role, ...] = ('lead', 'subagent', 'single')
@@ -27,6 +29,7 @@ def score(
   rollout: types.Rollout,
   task: types.Task,
   *,
+  judged: judged_lib.Judged | None = None,
   format_reward: float = 0.1,
   tool_reward: float = 0.05,
   length_penalty: float = 0.1,
@@ -43,6 +46,7 @@ def score(
   Args:
     rollout: the attempt.
     task: what was attempted.
+    judged: the answer with a judge's verdicts; without it rules alone decide.
     format_reward: what an answer of the right form earns.
     tool_reward: what at least one opened page earns.
     length_penalty: what the longest turn can cost.
@@ -53,7 +57,8 @@ def score(
     types.Score. Its parts hold the four summands (0 when the reward is 0),
     `format_ok` and `lead_ok` that decide on them, the metrics of the answer
     (`item_f1`, `row_f1`, `success` … of a table, `exact_match` of a boxed
-    answer; 0 without an answer), and counts of agents, turns and calls.
+    answer; 0 without an answer), and counts of agents, turns and calls; of a
+    judged answer also `judge_asked` and `judge_undecided`.
 
   Raises:
     ValueError: the rollout attempts another task, the lengths are not in
@@ -69,9 +74,9 @@ def score(
     )
   lead_ok = not rollout.lead.failures
   if task.kind == 'wide':
-    format_ok, answer, parts = _score_table(rollout.lead, task)
+    format_ok, answer, parts = _score_table(rollout.lead, task, judged)
   else:
-    format_ok, answer, parts = _score_boxed(rollout.lead, task)
+    format_ok, answer, parts = _score_boxed(rollout.lead, task, judged)
   counts = counts_lib.rollout_counts(rollout)
   summands = dict.fromkeys(('answer', 'format', 'tool', 'length'), 0.0)
   if format_ok and lead_ok:
@@ -80,6 +85,9 @@ def score(
     summands['format'] = format_reward
     summands['tool'] = tool_reward if counts['num_access'] else 0.0
     summands['length'] = 0.0 - length_penalty * min(max(over, 0.0), 1.0)
+  if judged is not None:
+    parts['judge_asked'] = float(judged.asked)
+    parts['judge_undecided'] = float(judged.undecided)
   flags = {'format_ok': float(format_ok), 'lead_ok': float(lead_ok)}
   return types.Score(sum(summands.values()), summands | flags | parts | counts)
 
@@ -87,13 +95,35 @@ def score(
 def score_groups(
   groups: Sequence[Sequence[types.Rollout]],
   tasks: Sequence[types.Task],
+  *,
+  judge: types.Judge | None = None,
   **options,
 ) -> list[list[types.Score]]:
-  """Scores groups of rollouts, each with the task at its place."""
-  return [
-    [score(rollout, task, **options) for rollout in group]
+  """Scores groups of rollouts, each with the task at its place.
+
+  Args:
+    groups: the attempts.
+    tasks: one a group.
+    judge: decides what rules cannot, all rollouts together.
+    **options: those of `score`.
+
+  Raises:
+    ValueError: as `score` does.
+    types.JudgeUnavailable: as the judge does.
+  """
+  pairs = [
+    (rollout, task)
     for task, group in zip(tasks, groups, strict=True)
+    for rollout in group
   ]
+  judged = [None] * len(pairs)
+  if judge is not None:
+    judged = judged_lib.ask(judge, [_judge(*pair) for pair in pairs])
+  scores = iter(
+    score(rollout, task, judged=found, **options)
+    for (rollout, task), found in zip(pairs, judged, strict=True)
+  )
+  return [[next(scores) for _ in group] for group in groups]
 
 
 def trained_turns(
@@ -155,10 +185,25 @@ def trained_mask(
   return masks
 
 
+def _judge(rollout: types.Rollout, task: types.Task) -> judged_lib.Asking:
+  lead = rollout.lead
+  if task.kind == 'wide':
+    table, _ = tables.parse_markdown_table(_final_text(lead))
+    columns_only = bool(lead.failures)
+    return judged_lib.judge_table(table, task, columns_only=columns_only)
+  boxed = None if lead.failures else tables.extract_boxed(lead.answer)
+  return judged_lib.judge_boxed(boxed, task)
+
+
 def _score_table(
-  lead: types.Trajectory, task: types.Task
+  lead: types.Trajectory,
+  task: types.Task,
+  judged: judged_lib.Judged | None,
 ) -> tuple[bool, float, dict[str, float]]:
-  table, _ = tables.parse_markdown_table(_final_text(lead))
+  if judged is None:
+    table, _ = tables.parse_markdown_table(_final_text(lead))
+  else:
+    table = judged.table
   # Scored first: a broken gold table raises whatever the answer is.
   parts = metrics.table_metrics(
     None if lead.failures else table, task.table, task.unique_columns
@@ -171,10 +216,14 @@ def _score_table(
 
 
 def _score_boxed(
-  lead: types.Trajectory, task: types.Task
+  lead: types.Trajectory,
+  task: types.Task,
+  judged: judged_lib.Judged | None,
 ) -> tuple[bool, float, dict[str, float]]:
   boxed = tables.extract_boxed(_final_text(lead))
   format_ok = bool(boxed)
+  if judged is not None:
+    boxed = judged.boxed
   right = (
     format_ok
     and not lead.failures

@@ -80,6 +80,7 @@ class Parts:
   batch: Mapping[str, Any]
   advantage: Mapping[str, Any]
   frozen: lora.Frozen | None = None
+  judge: types.Judge | None = None
 
 
 def pick_tasks(
@@ -114,12 +115,15 @@ def train(
     parts: engine, tools, tasks and the compiled step.
     config: the loop's numbers.
     log: takes (step, metrics) once a step.
-    save: writes a checkpoint of the state.
+    save: writes a checkpoint of the state, unless it was the last one saved.
     progress: told (steps done, a short note) all along.
     ref_params: what a KL term is taken to, if the step has one.
 
   Returns:
     the trained state.
+
+  Raises:
+    types.JudgeUnavailable: there is no judge any more; the state is saved.
   """
   parts.engine.set_params(lora.merge(parts.frozen, state.params))
   for step in range(int(state.step), config.num_steps):
@@ -128,21 +132,29 @@ def train(
     tasks = pick_tasks(
       parts.train_tasks, step, config.tasks_per_step, config.seed
     )
-    groups = rollout_lib.rollout_groups(
-      parts.engine,
-      parts.tokenizer,
-      parts.tools,
-      tasks,
-      seed=config.seed,
-      step=step,
-      progress=lambda done, total, step=step: progress(
-        step, f'rollouts {done}/{total}'
-      ),
-      **parts.rollout,
-    )
-    rolled = time.monotonic()
-    engine_stats = parts.engine.stats()
-    scores = rewards.score_groups(groups, tasks, **parts.reward)
+    try:
+      groups = rollout_lib.rollout_groups(
+        parts.engine,
+        parts.tokenizer,
+        parts.tools,
+        tasks,
+        seed=config.seed,
+        step=step,
+        progress=lambda done, total, step=step: progress(
+          step, f'rollouts {done}/{total}'
+        ),
+        **parts.rollout,
+      )
+      rolled = time.monotonic()
+      engine_stats = parts.engine.stats()
+      scores = rewards.score_groups(
+        groups, tasks, judge=parts.judge, **parts.reward
+      )
+    except types.JudgeUnavailable:
+      # A resumed run begins with this step, and finds in the judge's cache
+      # what was judged of it.
+      save(state)
+      raise
     batches = updates.make_minibatches(
       groups,
       score_advantages(groups, scores, **parts.advantage),
@@ -190,16 +202,23 @@ def train(
     done = step + 1
     if config.eval_every and done % config.eval_every == 0:
       progress(step, 'validation')
-      _, valid_scores = runner.evaluate(
-        parts.engine,
-        parts.tokenizer,
-        parts.tools,
-        parts.valid_tasks,
-        samples=config.eval_samples,
-        seed=config.seed,
-        rollout=parts.rollout,
-        reward=parts.reward,
-      )
+      try:
+        _, valid_scores = runner.evaluate(
+          parts.engine,
+          parts.tokenizer,
+          parts.tools,
+          parts.valid_tasks,
+          samples=config.eval_samples,
+          seed=config.seed,
+          rollout=parts.rollout,
+          reward=parts.reward,
+          judge=parts.judge,
+        )
+      except types.JudgeUnavailable:
+        # The step itself is whole; only its validation is lost.
+        log(step, metrics)
+        save(state)
+        raise
       metrics |= score_means(valid_scores, 'valid/')
     log(step, metrics)
     if done % config.checkpoint_every == 0 or done == config.num_steps:
