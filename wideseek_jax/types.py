@@ -262,6 +262,28 @@ class Tools(Protocol):
     """The page at exactly this url, None if there is none."""
 
 
+class Judge(Protocol):
+  """A language model that reads a prompt and replies, without sampling.
+
+  One call takes many prompts, so that they share a batch or a connection pool;
+  equal prompts get equal replies. Safe for many threads.
+  """
+
+  def __call__(self, prompts: Sequence[str]) -> list[str]:
+    """The replies, in the order of the prompts.
+
+    A reply may be anything, the empty text included: that is what a prompt
+    gets that the judge refuses or cannot take.
+
+    Raises:
+      JudgeUnavailable: there is no judge to be had, or its budget is spent.
+    """
+
+
+class JudgeUnavailable(ConnectionError):
+  """No verdict can be had: an error of the run, never of a rollout."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Score:
   """A scored rollout.
