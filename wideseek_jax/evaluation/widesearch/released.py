@@ -151,11 +151,13 @@ def _query(record: dict[str, Any], folder: pathlib.Path | None) -> Query:
   # The evaluation is an object in some releases and its JSON in others.
   gold = records.make_gold(lines.field(record, 'evaluation', dict, str), read)
   cells = read(list(gold.table.columns), dtype=str, keep_default_na=False)
+  if cells.empty:
+    raise ValueError('the gold table has no rows')
+  if cells.isna().any(axis=None):
+    raise ValueError('a row of the gold table has too few cells')
   table = types.Table(
     tuple(cells.columns), tuple(cells.itertuples(index=False, name=None))
   )
-  if not table.rows:
-    raise ValueError('the gold table has no rows')
   task = types.Task(
     task_id,
     lines.field(record, 'query', str),
