@@ -110,7 +110,7 @@ def test_released_lines(tmp_path):
   words = [
     "'answer' is not one text or more",
     "'answer' is not one text or more",
-    "'gt' is missing",
+    "'answer' is missing",
     "'question' is missing",
     "the id 'nq/test_7'",
     'half',

@@ -169,7 +169,8 @@ def _prompt(task: types.Task, answer: str) -> str:
 
 def _task(record: dict[str, Any], task_id: str) -> types.Task:
   question = lines.field(record, 'question', str)
-  answers = _texts(record, 'answer' if 'answer' in record else 'gt')
+  other = 'gt' in record and 'answer' not in record
+  answers = _texts(record, 'gt' if other else 'answer')
   more = _texts(record, 'aug_answer') if record.get('aug_answer') else []
   return types.Task(
     task_id,

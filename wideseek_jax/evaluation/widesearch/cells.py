@@ -10,7 +10,6 @@ import datetime
 import functools
 import re
 import urllib.parse
-import warnings
 from typing import Any
 
 import dateparser
@@ -162,10 +161,7 @@ def _hosts(cell: str) -> set[str]:
 
 @functools.lru_cache(maxsize=65536)
 def _date(cell: Any) -> datetime.datetime | None:
-  # dateparser 1.2 uses what Python 3.12 and later deprecate.
-  with warnings.catch_warnings():
-    warnings.simplefilter('ignore')
-    return dateparser.parse(cell, settings=_DATE_SETTINGS)
+  return dateparser.parse(cell, settings=_DATE_SETTINGS)
 
 
 def _date_or_none(cell: Any) -> datetime.datetime | None:

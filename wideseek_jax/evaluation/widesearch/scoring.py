@@ -104,8 +104,8 @@ def _steps(gold: records.Gold, answer: str, strict: bool) -> _Steps:
       error=f'columns {list(found.columns)} instead of {required}',
     )
   wanted, found = _texts(gold.table, found)
-  wanted = wanted.drop_duplicates(subset=keys)
-  found = found.drop_duplicates(subset=keys)
+  for frame in (wanted, found):
+    frame.drop_duplicates(subset=keys, inplace=True)
 
   aligned = [c for c in keys if _ALIGNED & set(_rule(gold, c).metrics)]
   if aligned:
@@ -125,8 +125,8 @@ def _steps(gold: records.Gold, answer: str, strict: bool) -> _Steps:
       found[column] = found[column].apply(preprocess[name])
       wanted[column] = wanted[column].apply(preprocess[name])
   if strict:
-    wanted = wanted.drop_duplicates(subset=keys)
-    found = found.drop_duplicates(subset=keys)
+    for frame in (wanted, found):
+      frame.drop_duplicates(subset=keys, inplace=True)
 
   both = pd.merge(wanted, found, on=keys, suffixes=('_query', '_response'))
   others = [column for column in required if column not in keys]
