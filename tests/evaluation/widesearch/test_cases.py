@@ -62,9 +62,9 @@ def test_agreement_with_the_official_scorer():
 
 @pytest.mark.skipif(not SHARED.exists(), reason='../shared is not here')
 def test_the_judge_is_asked_what_the_official_one_is():
-  for line in SHARED.read_text().splitlines():
+  found, _ = cases.read_cases(SHARED)
+  for line, case in zip(SHARED.read_text().splitlines(), found, strict=True):
     official = json.loads(line)
-    case = cases._case(official)
     asked = []
     helpers.result(case.gold, case.response, case.replies, asked=asked)
     for recorded in official['judge_replies']:

@@ -129,6 +129,7 @@ def test_gold():
     # The quoted field spans lines 2 and 3.
     ('a,b\n"1\n1",2\n3,4,5\n', ['line 4', '3 fields', '2']),
     ('a,c\n1,2\n', ["'b'", "['a', 'c']"]),
+    ('', ['no header']),
   ],
 )
 def test_gold_that_lacks_something(text, words):

@@ -16,7 +16,7 @@ QUERY = {
   'instance_id': 'ws_en_001',
   'query': 'List them.',
   'language': 'en',
-  'answer': helpers.block('Name | V', 'a | 007', 'NA | 1.50'),
+  'answer': '| Name | V |\n|--|--|\n| a | 007 |\n| NA | 1.50 |',
   'unique_columns': ['name'],
   'evaluation': json.dumps(EVALUATION),
 }
@@ -68,10 +68,11 @@ def test_gold_tables_of_their_own(tmp_path):
     ({'query': None}, "'query' is NoneType"),
     ({'evaluation': '{"required": '}, 'Expecting value'),
     ({'evaluation': '[]'}, 'evaluation is no object'),
-    ({'answer': 'no table'}, 'no Markdown table'),
+    ({'answer': 'no table'}, 'no cell border'),
     ({'answer': helpers.block('Name | V')}, 'no rows'),
     ({'answer': helpers.block('Name | W', 'a | 1')}, "no column 'v'"),
-    ({'answer': helpers.block('Name | V', 'a')}, 'too few cells'),
+    ({'answer': helpers.block('Name | V', 'a')}, 'Row 1 has 1 cells'),
+    ({'answer': helpers.block('V | v | Name', '1 | 1 | a')}, 'column twice'),
     ({'instance_id': '../x'}, 'file name'),
   ],
 )

@@ -11,10 +11,11 @@ This is not `tasks.tables`, which reads what the policy is trained to write.
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
+
+from wideseek_jax import types
 
 _FENCE = '```'
 _OPEN_FENCE = _FENCE + 'markdown'
@@ -27,17 +28,13 @@ def column_name(name: str) -> str:
   return name.strip().lower().replace(' ', '')
 
 
-def read_answer(text: str, **options: Any) -> pd.DataFrame | None:
+def read_answer(text: str) -> pd.DataFrame | None:
   """The table of an answer with its columns by `column_name`.
 
   It is the first closed block of ```markdown, be it a draft; without one the
   first run of lines that begin with a pipe, the line of the first pipe from
   there on, if the text has four pipes at least. Columns without a name are
   dropped.
-
-  Args:
-    text: the answer.
-    options: for pandas.read_csv.
 
   Returns:
     The table; None if there is neither block nor run.
@@ -53,56 +50,55 @@ def read_answer(text: str, **options: Any) -> pd.DataFrame | None:
   # Only here a name in capitals keeps its column: Unnamed is pandas' word for
   # a column without one.
   lines = [first.replace(' ', '').lower(), *others]
-  rows = ['|'.join(_stripped(line.strip().split('|'))) for line in lines]
-  kept = [row for row, line in zip(rows, lines, strict=True) if _is_row(line)]
-  frame = pd.read_csv(io.StringIO('\n'.join(kept)), sep='|', **options)
+  kept = ['|'.join(_cells(line)) for line in lines if _is_row(line)]
+  frame = pd.read_csv(io.StringIO('\n'.join(kept)), sep='|')
   frame = frame.loc[:, ~frame.columns.str.startswith('Unnamed')].copy()
   frame.columns = [column_name(name) for name in frame.columns]
   return frame
 
 
-def read_gold(
-  text: str, required: Sequence[str], **options: Any
-) -> pd.DataFrame:
+def read_gold(text: str, required: Sequence[str]) -> pd.DataFrame:
   """The required columns of a gold CSV, in their order.
 
   Args:
     text: the CSV with its header.
     required: names after `column_name`.
-    options: for pandas.read_csv.
 
   Raises:
-    ValueError: a row has more or fewer fields than the header, or a required
-      column is missing. The official loader fills up or shifts such rows.
+    ValueError: as `read_rows`, or a required column is missing.
   """
-  header: list[str] = []
-  # No newline is translated: pandas parts lines itself, too.
-  for row in (reader := csv.reader(io.StringIO(text, newline=''))):
-    header = header or row
+  # pandas would fill up or shift what this refuses.
+  read_rows(text)
+  frame = pd.read_csv(io.StringIO(text))
+  frame.columns = [column_name(name) for name in frame.columns]
+  for name in required:
+    if name not in frame.columns:
+      raise ValueError(
+        f'the gold table has no column {name!r}, only {list(frame.columns)}'
+      )
+  return frame[list(required)]
+
+
+def read_rows(text: str) -> types.Table:
+  """A CSV with its cells as they are written.
+
+  Raises:
+    ValueError: there is no header, or a row has more or fewer fields.
+  """
+  # Newlines are left to the reader, which finds those inside of quotes.
+  reader = csv.reader(io.StringIO(text, newline=''))
+  header = next(reader, [])
+  if not header:
+    raise ValueError('the gold table has no header')
+  rows = []
+  for row in reader:
     if row and len(row) != len(header):
       raise ValueError(
         f'the gold row in line {reader.line_num} has {len(row)} fields; its '
         f'header has {len(header)}'
       )
-  frame = pd.read_csv(io.StringIO(text), **options)
-  frame.columns = [column_name(name) for name in frame.columns]
-  return required_columns(frame, required)
-
-
-def required_columns(
-  frame: pd.DataFrame, required: Sequence[str]
-) -> pd.DataFrame:
-  """Those columns, in that order.
-
-  Raises:
-    ValueError: one is missing.
-  """
-  missing = [name for name in required if name not in frame.columns]
-  if missing:
-    raise ValueError(
-      f'the gold table has no column {missing[0]!r}, only {list(frame.columns)}'
-    )
-  return frame[list(required)]
+    rows += [tuple(row)] if row else []
+  return types.Table(tuple(header), tuple(rows))
 
 
 def _block(text: str) -> str | None:
@@ -124,5 +120,5 @@ def _is_row(line: str) -> bool:
   return '|' in line and not _RULE.issuperset(line.strip())
 
 
-def _stripped(cells: Iterable[str]) -> Iterable[str]:
-  return (cell.strip() for cell in cells)
+def _cells(line: str) -> list[str]:
+  return [cell.strip() for cell in line.strip().split('|')]

@@ -6,17 +6,18 @@ written as the official loader reads them: one JSON object a line, with no other
 fields than `Response` has.
 """
 
+import csv
 import dataclasses
+import io
 import pathlib
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import Any
-
-import pandas as pd
 
 from wideseek_jax import files, types
 from wideseek_jax.evaluation import lines
 from wideseek_jax.evaluation.widesearch import reading, records, scoring
+from wideseek_jax.tasks import metrics, tables
 
 # An id becomes part of file names.
 _ID = re.compile(r'[\w.-]+')
@@ -133,31 +134,20 @@ def _query(record: dict[str, Any], folder: pathlib.Path | None) -> Query:
   if not _ID.fullmatch(task_id):
     raise ValueError(f'instance_id {task_id!r} cannot be part of a file name')
   if folder is None:
-    answer = lines.field(record, 'answer', str)
+    text = _as_csv(lines.field(record, 'answer', str))
   else:
     try:
-      answer = (folder / f'{task_id}.csv').read_bytes().decode('utf-8-sig')
+      text = (folder / f'{task_id}.csv').read_bytes().decode('utf-8-sig')
     except OSError as error:
       raise ValueError(f'no gold table: {error}') from None
-
-  def read(required: Sequence[str], **options: Any) -> pd.DataFrame:
-    if folder is not None:
-      return reading.read_gold(answer, required, **options)
-    frame = reading.read_answer(answer, **options)
-    if frame is None:
-      raise ValueError('the answer is no Markdown table')
-    return reading.required_columns(frame, required)
-
   # The evaluation is an object in some releases and its JSON in others.
-  gold = records.make_gold(lines.field(record, 'evaluation', dict, str), read)
-  cells = read(list(gold.table.columns), dtype=str, keep_default_na=False)
-  if cells.empty:
-    raise ValueError('the gold table has no rows')
-  if cells.isna().any(axis=None):
-    raise ValueError('a row of the gold table has too few cells')
-  table = types.Table(
-    tuple(cells.columns), tuple(cells.itertuples(index=False, name=None))
+  gold = records.make_gold(
+    lines.field(record, 'evaluation', dict, str),
+    lambda required: reading.read_gold(text, required),
   )
+  table = metrics.align_columns(reading.read_rows(text), gold.table.columns)
+  if table is None or not table.rows:
+    raise ValueError('the gold table has no rows or a required column twice')
   task = types.Task(
     task_id,
     lines.field(record, 'query', str),
@@ -167,3 +157,14 @@ def _query(record: dict[str, Any], folder: pathlib.Path | None) -> Query:
     language=lines.field(record, 'language', str),
   )
   return Query(task, gold)
+
+
+def _as_csv(markdown: str) -> str:
+  if '```' not in markdown:
+    markdown = f'```markdown\n{markdown}\n```'
+  table, reason = tables.parse_markdown_table(markdown)
+  if table is None:
+    raise ValueError(f'the answer is no Markdown table. {reason}')
+  text = io.StringIO()
+  csv.writer(text).writerows([table.columns, *table.rows])
+  return text.getvalue()
