@@ -137,14 +137,11 @@ def test_strict(metric, predicted, gold, criterion, expected):
   assert cells.strict(metric, predicted, gold, criterion) == expected
 
 
-@pytest.mark.parametrize(
-  ('metric', 'predicted', 'gold', 'criterion', 'expected'), OFFICIAL
-)
-def test_strict_is_official_elsewhere(
-  metric, predicted, gold, criterion, expected
-):
+def test_strict_is_official_elsewhere():
   changed = {case[:3] for case in STRICT}
-  if (metric, predicted, gold) not in changed and predicted != gold:
+  others = [c for c in OFFICIAL if c[:3] not in changed and c[1] != c[2]]
+  assert len(others) > 30
+  for metric, predicted, gold, criterion, expected in others:
     assert cells.strict(metric, predicted, gold, criterion) == expected
 
 
