@@ -59,7 +59,7 @@ def test_the_judge_gets_the_others_at_once():
     calls.append(prompts)
     return ['Same man.\nCorrect', 'INCORRECT.', 'hm']
 
-  tasks = [task('a b', 'c'), task('Lima'), task('d'), task('e')]
+  tasks = [task('x b', 'c'), task('Lima'), task('d'), task('e')]
   found = qa.grade(tasks, ['b', 'Lima', 'f', 'g'], judge)
   assert [(g.judge, g.unread) for g in found] == [
     (1.0, 0.0),
@@ -69,7 +69,7 @@ def test_the_judge_gets_the_others_at_once():
   ]
   ((first, *others),) = calls
   assert len(others) == 2
-  assert "'Who?'" in first and "['a b', 'c']" in first and "'b'" in first
+  assert "'Who?'" in first and "['x b', 'c']" in first and "'b'" in first
 
 
 def test_a_dead_judge_is_no_grade():
