@@ -2,7 +2,9 @@
 
 import json
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from tests.evaluation.widesearch import helpers
 from wideseek_jax.evaluation.widesearch import records
@@ -256,3 +258,24 @@ def test_scoring_leaves_the_gold_table_as_it_was():
   answer = block('Name | V', 'a | 10.5', 'b | 20')
   assert result(TWO, answer) == result(TWO, answer)
   assert TWO.table.equals(before)
+
+
+ROW = st.lists(
+  st.sampled_from(['a', 'b', '10', '20', '', '"', '-', '*A*', 'nan', '1|2']),
+  min_size=1,
+  max_size=3,
+).map(' | '.join)
+
+
+@hypothesis.settings(max_examples=50, deadline=None)
+@hypothesis.given(st.lists(ROW, max_size=5), st.booleans())
+def test_no_answer_is_beyond_scoring(rows, fenced):
+  answer = block('Name | V', *rows)
+  if not fenced:
+    answer = answer.strip('`markdown')
+  official, strict = (result(TWO, answer, strict=s) for s in (False, True))
+  assert all(0.0 <= number <= 1.0 for number in counts(strict))
+  # Where both score, what is right is right in both: no fault of the official
+  # scorer is met in these columns but keys that become equal.
+  if official.status == strict.status == 'scored':
+    assert strict.recall_by_row <= official.recall_by_row
