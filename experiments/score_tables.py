@@ -28,6 +28,8 @@ _STRICT = flags.DEFINE_bool(
 def main() -> None:
   strict = _STRICT.value
   found, problems = cases.read_cases(_CASES.value, strict=strict)
+  if not found and not problems:
+    raise ValueError(f'{_CASES.value}: there is no case in this file')
   rows = [
     {'id': case.id, **dataclasses.asdict(cases.score_case(case, strict=strict))}
     for case in found

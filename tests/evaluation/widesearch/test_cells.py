@@ -46,6 +46,13 @@ def test_a_missing_date_is_read_as_august():
   assert cells.STRICT_PREPROCESS['norm_date']('nan') == 'nan'
 
 
+@pytest.mark.timeout(60)
+def test_a_long_text_is_no_date():
+  # dateparser would read for minutes.
+  digits = '1 ' * 3000
+  assert cells.PREPROCESS['norm_date'](digits) == digits
+
+
 OFFICIAL = [
   ('exact_match', 'Lima', 'LIMA', None, 1.0),
   ('exact_match', 'Lima ', 'Lima', None, 0.0),

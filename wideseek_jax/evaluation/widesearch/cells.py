@@ -20,6 +20,8 @@ _URL = re.compile('https?://[!$-_a-z]+')
 _MISSING = 'nan'
 _NO_NUMBER = 'NULL'
 _DATE_SETTINGS = {'PREFER_DAY_OF_MONTH': 'first'}
+# Longer texts are no dates: dateparser takes minutes for thousands of digits.
+_MAX_DATE_CHARS = 200
 # Dates this far apart still match.
 _NEAR_DAYS = 31
 
@@ -161,6 +163,8 @@ def _hosts(cell: str) -> set[str]:
 
 @functools.lru_cache(maxsize=65536)
 def _date(cell: Any) -> datetime.datetime | None:
+  if isinstance(cell, str) and len(cell) > _MAX_DATE_CHARS:
+    return None
   return dateparser.parse(cell, settings=_DATE_SETTINGS)
 
 
