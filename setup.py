@@ -26,11 +26,16 @@ setuptools.setup(
     'numpy>=2.0,<3',
     'optax>=0.2.5,<0.3',
     'orbax-checkpoint>=0.11.20,<0.13',
+    # pandas 3 keeps missing values missing where the official score of
+    # WideSearch, made with pandas 2, has the text nan.
+    'pandas>=2.3,<3',
     'rich>=13,<16',
     'safetensors>=0.5,<0.9',
     'tantivy>=0.25,<0.28',
     'tensorboardX>=2.6,<3',
     'tokenizers>=0.21,<0.24',
+    # Exact, since another version reads other dates.
+    'dateparser==1.2.1',
     # The facts. Exact versions: another one is another set of gold tables.
     'airportsdata==20260905',
     'countryinfo==1.0.1',

@@ -23,8 +23,8 @@ def run(
 ) -> None:
   """Parses the flags and runs main; an error that a user can mend is one line.
 
-  Exit codes: 0 done, 1 a bug (with its traceback), 2 bad input, 130
-  interrupted.
+  Exit codes: 0 done, 1 a bug (with its traceback), 2 bad input, 3 done but for
+  some of the input (`report_skipped`), 130 interrupted.
 
   Args:
     main: the entry point.
@@ -63,6 +63,18 @@ def run(
       sys.exit(130)
 
   app.run(guarded, flags_parser=parse)
+
+
+def report_skipped(problems: Sequence[str]) -> None:
+  """Names what could not be used of the input and leaves with code 3.
+
+  To be called when everything else is done; without problems it returns.
+  """
+  for problem in problems:
+    print('skipped:', *problem.split(), file=sys.stderr)
+  if problems:
+    print(f'error: {len(problems)} parts of the input skipped', file=sys.stderr)
+    sys.exit(3)
 
 
 def _fail(error: object) -> NoReturn:
