@@ -191,6 +191,7 @@ def measure(
   optimizer = train_state.make_optimizer(learning_rate=1e-6)
   step = grpo_step.make_grpo_step(config, optimizer, mesh, **options)
   state = train_state.init_train_state(config, optimizer, mesh, params)
+  del params  # A second copy might not fit.
 
   def run() -> float:
     nonlocal state
