@@ -17,7 +17,8 @@ def small_config():
   config = ws.default_config('tiny')
   config.data.update(num_train=6, num_validation=2, num_test=4)
   config.rollout.group_size = 4
-  config.engine.update(num_rows=16, num_pages=2048)
+  # Four rows: fewer shapes to compile than for more.
+  config.engine.update(num_rows=4, num_pages=2048)
   config.loop.update(
     num_steps=2, tasks_per_step=2, checkpoint_every=1, eval_every=2
   )
