@@ -17,9 +17,9 @@ from wideseek_jax.agents import rollout_config
 # the engine may take of a chip while an update needs the rest. By arithmetic
 # alone: no slice has been confirmed by `plan_pod` so far.
 _SLICES = {
-  'v5e-16': {'fsdp': 4, 'tensor': 4, 'remat': 'block', 'engine_gb': 5.0},
+  'v5e-16': {'context': 4, 'tensor': 4, 'remat': 'block', 'engine_gb': 5.0},
   'v5p-16': {'fsdp': 4, 'tensor': 2, 'remat': 'dots', 'engine_gb': 40.0},
-  'v6e-16': {'fsdp': 4, 'tensor': 4, 'remat': 'block', 'engine_gb': 20.0},
+  'v6e-16': {'fsdp': 4, 'tensor': 4, 'remat': 'block', 'engine_gb': 15.0},
 }
 
 
@@ -34,10 +34,11 @@ def get_config(slice_name: str = 'v5e-16') -> ml_collections.ConfigDict:
   """
   if slice_name not in _SLICES:
     raise ValueError(f'no slice {slice_name!r}; there are {tuple(_SLICES)}')
-  used = _SLICES[slice_name]
+  used = dict(_SLICES[slice_name])
+  engine_gb, remat = used.pop('engine_gb'), used.pop('remat')
   config = config_lib.default_config('tiny')
   config.policy = 'Qwen3-4B'
-  config.mesh.update(fsdp=used['fsdp'], tensor=used['tensor'])
+  config.mesh.update(used)
   config.data.update(
     train_file='hybrid_20k.jsonl',
     validation_file='test.jsonl',
@@ -50,7 +51,7 @@ def get_config(slice_name: str = 'v5e-16') -> ml_collections.ConfigDict:
   config.engine.update(
     num_rows=0,
     num_pages=0,
-    memory_bytes=int(used['engine_gb'] * 1e9),
+    memory_bytes=int(engine_gb * 1e9),
     page_size=64,
     max_context=32_768,
     chunk_len=32,
@@ -63,7 +64,7 @@ def get_config(slice_name: str = 'v5e-16') -> ml_collections.ConfigDict:
     attention='blocks',
     attention_block=512,
     compute_dtype='bfloat16',
-    remat=used['remat'],
+    remat=remat,
   )
   config.optimizer.update(
     learning_rate=1e-6,
@@ -72,9 +73,12 @@ def get_config(slice_name: str = 'v5e-16') -> ml_collections.ConfigDict:
     weight_decay=0.01,
     decay='constant',
   )
-  # A row a data shard; 1,024 rollouts fill so many micro-batches, rounded up.
+  # A row a data shard; 1,024 rollouts fill about 3,400 rows.
+  rows = config.mesh.fsdp
   config.batch.update(
-    row_len=32_768, rows_per_micro_batch=used['fsdp'], min_micro_batches=1024
+    row_len=32_768,
+    rows_per_micro_batch=rows,
+    min_micro_batches=4096 // rows,
   )
   config.loop.update(
     num_steps=156,
