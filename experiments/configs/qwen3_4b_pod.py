@@ -1,11 +1,16 @@
 """Qwen3-4B with the hyper-parameters of the paper, on 16 or 8 TPU chips.
 
-  --config=experiments/configs/qwen3_4b_pod.py:v5e-16
+  --config=experiments/configs/qwen3_4b_pod.py:v6e-16
 
-Hardware: a slice of v5e-16 (16 chips), v6e-16 (16) or v5p-16 (8: sold by
-cores). Time and memory: `python -m experiments.plan_pod` with this config. The
-weights are read from the folder Qwen3-4B, the tasks from hybrid_20k.jsonl and
-test.jsonl. Score to expect: none yet; nobody has run it.
+The weights are read from the folder Qwen3-4B, the tasks from hybrid_20k.jsonl
+and test.jsonl. Hardware and time as `experiments.plan_pod` has them, of 156
+steps at the roofline, for its plausible rollout of 115,500 tokens:
+
+  slice    chips   GB a chip       rollout + update   156 steps at best
+  v6e-16      16   31.6 of 33.6      1,252 + 341 s             2.9 days
+  v5p-16       8   98.3 of 102.8   1,608 + 1,145 s             5.0 days
+
+Nobody has run it yet: there is no score to expect.
 """
 
 import ml_collections
@@ -14,12 +19,13 @@ from wideseek_jax import config as config_lib
 from wideseek_jax.agents import rollout_config
 
 # How a slice is used: axes of the mesh, what a backward pass keeps, and what
-# the engine may take of a chip while an update needs the rest. By arithmetic
-# alone: no slice has been confirmed by `plan_pod` so far.
+# the engine may take of a chip while an update needs the rest. Of v5e-16 it is
+# known that fsdp 4 and tensor 4 leave the engine too little; `plan_pod` has not
+# yet confirmed what stands here.
 _SLICES = {
   'v5e-16': {'context': 4, 'tensor': 4, 'remat': 'block', 'engine_gb': 5.0},
   'v5p-16': {'fsdp': 4, 'tensor': 2, 'remat': 'dots', 'engine_gb': 40.0},
-  'v6e-16': {'fsdp': 4, 'tensor': 4, 'remat': 'block', 'engine_gb': 15.0},
+  'v6e-16': {'fsdp': 4, 'tensor': 4, 'remat': 'block', 'engine_gb': 17.0},
 }
 
 
