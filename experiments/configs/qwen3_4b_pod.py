@@ -7,8 +7,9 @@ and test.jsonl. Hardware and time as `experiments.plan_pod` has them, of 156
 steps at the roofline, for its plausible rollout of 115,500 tokens:
 
   slice    chips   GB a chip       rollout + update   156 steps at best
-  v6e-16      16   31.6 of 33.6      1,252 + 341 s             2.9 days
-  v5p-16       8   98.3 of 102.8   1,608 + 1,145 s             5.0 days
+  v5e-16      16   16.3 of 16.9    2,598 + 1,587 s             7.6 days
+  v6e-16      16   31.6 of 33.6      890 +   341 s             2.2 days
+  v5p-16       8   98.3 of 102.8   1,189 + 1,145 s             4.2 days
 
 Nobody has run it yet: there is no score to expect.
 """
@@ -18,14 +19,31 @@ import ml_collections
 from wideseek_jax import config as config_lib
 from wideseek_jax.agents import rollout_config
 
-# How a slice is used: axes of the mesh, what a backward pass keeps, and what
-# the engine may take of a chip while an update needs the rest. Of v5e-16 it is
-# known that fsdp 4 and tensor 4 leave the engine too little; `plan_pod` has not
-# yet confirmed what stands here.
+# How a slice is used: axes of the mesh, what a backward pass keeps, what the
+# engine may take of a chip while an update needs the rest, and the rows that
+# its pages hold at the mean context (left to itself, it picks for long rows).
 _SLICES = {
-  'v5e-16': {'context': 4, 'tensor': 4, 'remat': 'block', 'engine_gb': 5.0},
-  'v5p-16': {'fsdp': 4, 'tensor': 2, 'remat': 'dots', 'engine_gb': 40.0},
-  'v6e-16': {'fsdp': 4, 'tensor': 4, 'remat': 'block', 'engine_gb': 17.0},
+  'v5e-16': {
+    'context': 4,
+    'tensor': 4,
+    'remat': 'block',
+    'engine_gb': 5.3,
+    'num_rows': 64,
+  },
+  'v5p-16': {
+    'fsdp': 4,
+    'tensor': 2,
+    'remat': 'dots',
+    'engine_gb': 40.0,
+    'num_rows': 256,
+  },
+  'v6e-16': {
+    'fsdp': 4,
+    'tensor': 4,
+    'remat': 'block',
+    'engine_gb': 17.0,
+    'num_rows': 256,
+  },
 }
 
 
@@ -41,7 +59,8 @@ def get_config(slice_name: str = 'v5e-16') -> ml_collections.ConfigDict:
   if slice_name not in _SLICES:
     raise ValueError(f'no slice {slice_name!r}; there are {tuple(_SLICES)}')
   used = dict(_SLICES[slice_name])
-  engine_gb, remat = used.pop('engine_gb'), used.pop('remat')
+  remat, num_rows = used.pop('remat'), used.pop('num_rows')
+  engine_gb = used.pop('engine_gb')
   config = config_lib.default_config('tiny')
   config.policy = 'Qwen3-4B'
   config.mesh.update(used)
@@ -55,7 +74,7 @@ def get_config(slice_name: str = 'v5e-16') -> ml_collections.ConfigDict:
   paper = rollout_config.RolloutConfig()
   config.rollout.update({name: getattr(paper, name) for name in config.rollout})
   config.engine.update(
-    num_rows=0,
+    num_rows=num_rows,
     num_pages=0,
     memory_bytes=int(engine_gb * 1e9),
     page_size=64,
