@@ -23,7 +23,6 @@ from wideseek_jax.models import config as model_config
 
 CASES = ('decode', 'ragged', 'episodes', 'width')
 
-_CASES = flags.DEFINE_multi_enum('cases', CASES, CASES, 'Which cases.')
 _BATCHES = flags.DEFINE_list('batches', ['1', '8', '32'], 'Of case decode.')
 
 Agents = list[requests.Agent]
@@ -188,7 +187,7 @@ def main(argv: list[str]) -> None:
         measure(case, config, params) for case in cases(name, config.vocab_size)
       ),
     )
-    for name in _CASES.value
+    for name in bench_main.chosen(CASES)
   )
   took = {r['batch']: r['median_s'] for r in ours if r['case'] == 'width'}
   if took:

@@ -5,13 +5,13 @@ In: cases that give rows. Out: a JSON line a row, and a table of the ratios.
 
 import json
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
+from absl import app, flags
 
 from experiments import bench_peers
 from wideseek_jax.models import config as model_config
@@ -24,6 +24,7 @@ REPEATS = flags.DEFINE_integer('repeats', 5, 'Quiet samples a case.')
 BUDGET = flags.DEFINE_float(
   'budget_s', 120.0, 'Seconds a case, see bench_timing.'
 )
+_CASES = flags.DEFINE_multi_string('cases', [], 'Which cases; else the usual.')
 _MODELS = flags.DEFINE_string(
   'models', None, 'Folder with <preset>/model.safetensors; else random weights.'
 )
@@ -39,6 +40,14 @@ PRESETS = {
   'tiny': model_config.ModelConfig(2048, 256, 768, 4, 8, 2, 32),
   'small': model_config.ModelConfig(8192, 512, 1536, 8, 8, 2, 64),
 }
+
+
+def chosen(usual: Sequence[str], others: Sequence[str] = ()) -> Sequence[str]:
+  """The cases that --cases names, of those that a program has."""
+  unknown = set(_CASES.value) - {*usual, *others}
+  if unknown:
+    raise app.UsageError(f'no cases {unknown}; there are {(*usual, *others)}')
+  return _CASES.value or usual
 
 
 def prompts(count: int, length: int, vocab: int, seed: int = 0) -> np.ndarray:

@@ -64,6 +64,11 @@ def table(
     'a call     TFLOP a chip   (compiler)     GB HBM    GB sent'
     '     FLOP s      HBM s     link s',
   ]
+  sent = [
+    f'{name} sends '
+    + ', '.join(f'{size / 1e9:.3f} by {kind}' for kind, size in p.sent.items())
+    for name, p in plan.phases.items()
+  ]
   step = 0.0
   rates = ['', 'a step          calls     tokens   at best s   tokens/s']
   for name, phase in plan.phases.items():
@@ -85,6 +90,7 @@ def table(
   return '\n'.join(
     [
       *lines,
+      *sent,
       *rates,
       f'a step {step:,.0f} s, {num_steps} steps {days:.2f} days at best; at '
       f'40 % of that speed {days / 0.4:.2f} days',

@@ -73,12 +73,14 @@ class Phase:
     calls: micro-batches, calls or sampled tokens a row, in a step.
     work: of a chip for one of them.
     compiled_flops: what the compiler counts for it.
+    sent: its bytes sent, by kind of collective.
   """
 
   tokens: float
   calls: float
   work: roofline.Work
   compiled_flops: float
+  sent: dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +175,7 @@ def _plan_training(
   _refuse(held, hbm_bytes)
   compiled = _compile('train', lowered, held, hbm_bytes)
   held = dataclasses.replace(held, step=ahead.scratch_bytes(compiled))
-  sent = collectives.sent_bytes(compiled.as_text(), unknown_trips=micro_batches)
+  sent = _sent_a_turn(compiled, micro_batches)
   parts = mesh.shape['context']
   how = kernels.choose(
     config.grpo.attention,
@@ -202,15 +204,14 @@ def _plan_training(
   passes = 2 + (config.grpo.remat == 'block')
   hbm = 2 * numbers * passes + 2 * held.params
   hbm += 7 * held.params / micro_batches
-  work = roofline.Work(
-    flops / mesh.size, hbm, sum(sent.values()) / micro_batches
-  )
+  work = roofline.Work(flops / mesh.size, hbm, sum(sent.values()))
   updates = config.loop.minibatches * config.loop.epochs
   phase = Phase(
     tokens * config.loop.epochs,
     micro_batches * updates,
     work,
     roofline.compiled_flops(compiled),
+    sent,
   )
   return held, phase
 
@@ -275,17 +276,17 @@ def _plan_engine(
   rows = min(engine.num_rows, engine.num_pages / pages_a_row)
 
   def phase(name, tokens, call_rows, call_tokens, outputs, turns):
-    sent = collectives.sent_bytes(compiled[name].as_text(), unknown_trips=turns)
+    sent = _sent_a_turn(compiled[name], turns)
     flops = roofline.forward_flops(shape, call_tokens, context, outputs)
     held_keys = call_rows / shards * pages_a_row * engine.page_bytes
     work = roofline.Work(
       flops / mesh.size,
       engine.weight_bytes + held_keys,
-      sum(sent.values()) / turns,
+      sum(sent.values()),
     )
     counted = roofline.compiled_flops(compiled[name])
     tokens *= workload.rollouts
-    return Phase(tokens, tokens / call_tokens, work, counted)
+    return Phase(tokens, tokens / call_tokens, work, counted, sent)
 
   readers = sizes['prefill_rows']
   read = readers * options.prefill_len
@@ -296,6 +297,12 @@ def _plan_engine(
     ),
   }
   return Plan(held, engine, rows, phases)
+
+
+def _sent_a_turn(compiled: jax.stages.Compiled, turns: int) -> dict[str, float]:
+  """Bytes sent in one turn of the loop whose end only its data tell."""
+  sent = collectives.sent_bytes(compiled.as_text(), unknown_trips=turns)
+  return {kind: count / turns for kind, count in sent.items()}
 
 
 def _compile(

@@ -19,7 +19,8 @@ def small_config():
   config = ws.default_config('tiny')
   config.data.update(num_train=6, num_validation=2, num_test=4)
   config.rollout.group_size = 4
-  config.engine.update(num_rows=16, num_pages=2048)
+  # Four rows: fewer shapes to compile than for more.
+  config.engine.update(num_rows=4, num_pages=2048)
   config.loop.update(
     num_steps=2, tasks_per_step=2, checkpoint_every=1, eval_every=2
   )
@@ -82,35 +83,31 @@ def test_a_resumed_run_is_the_uninterrupted_one(whole, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, resumed.params, policy.params)
 
 
-def test_adapters_are_trained_and_resumed(tmp_path):
-  """Bit for bit, and the policy that is left is the merged one."""
+def test_adapters_are_trained_taken_up_again_and_merged(tmp_path):
   config = small_config()
-  config.loop.eval_every = 0
+  config.loop.update(num_steps=1, eval_every=0)
+  config.optimizer.total_steps = 2
   config.lora.update(rank=2, targets=('query', 'up'), base_dtype='bfloat16')
   config.grpo.kl_coef = 0.01
-  whole = run.train(config, tmp_path / 'whole')
-  config.loop.num_steps = 1
-  config.optimizer.total_steps = 2
-  run.train(config, tmp_path / 'cut')
+  run.train(config, tmp_path)
   config.loop.num_steps = 2
-  resumed = run.train(config, tmp_path / 'cut', resume=True)
-  ours, theirs = (rows_without_times(tmp_path / n) for n in ('cut', 'whole'))
-  assert json.dumps(ours) == json.dumps(theirs)
-  jax.tree.map(np.testing.assert_array_equal, resumed.params, whole.params)
+  trained = run.train(config, tmp_path, resume=True)
+  first, second = metrics_log.read_metrics(tmp_path)
   # Fresh adapters are the reference, those of the second step are not.
-  assert ours[0]['train/ref_kl'] == pytest.approx(0, abs=1e-6)
-  assert ours[1]['train/ref_kl'] > 0
-  assert ours[1]['train/ratio_mean'] == pytest.approx(1, abs=1e-3)
+  assert first['train/ref_kl'] == pytest.approx(0, abs=1e-7)
+  assert second['train/ref_kl'] > 1e-7
+  # The engine sampled with the merged weights.
+  assert second['train/ratio_max'] == pytest.approx(1, abs=1e-3)
   base, _ = build.build_policy(config)
   changed = jax.tree.map(
-    lambda a, b: bool((a != b).any()), base.params, whole.params
+    lambda a, b: bool((a != b).any()), base.params, trained.params
   )
   assert {name for name, x in changed['layers'].items() if x} == {'query', 'up'}
-  config.policy = str(tmp_path / 'whole/policy')
+  config.policy = str(tmp_path / 'policy')
   config.lora.base_dtype = 'float32'
   loaded, _ = build.build_policy(config)
-  jax.tree.map(np.testing.assert_array_equal, loaded.params, whole.params)
-  assert (tmp_path / 'whole/adapters/adapter_model.safetensors').is_file()
+  jax.tree.map(np.testing.assert_array_equal, loaded.params, trained.params)
+  assert (tmp_path / 'adapters/adapter_model.safetensors').is_file()
 
 
 @pytest.mark.slow

@@ -1,11 +1,17 @@
 """Qwen3-4B with the hyper-parameters of the paper, on 16 or 8 TPU chips.
 
-  --config=experiments/configs/qwen3_4b_pod.py:v5e-16
+  --config=experiments/configs/qwen3_4b_pod.py:v6e-16
 
-Hardware: a slice of v5e-16 (16 chips), v6e-16 (16) or v5p-16 (8: sold by
-cores). Time and memory: `python -m experiments.plan_pod` with this config. The
-weights are read from the folder Qwen3-4B, the tasks from hybrid_20k.jsonl and
-test.jsonl. Score to expect: none yet; nobody has run it.
+The weights are read from the folder Qwen3-4B, the tasks from hybrid_20k.jsonl
+and test.jsonl. Hardware and time as `experiments.plan_pod` has them, of 156
+steps at the roofline, for its plausible rollout of 115,500 tokens:
+
+  slice    chips   GB a chip       rollout + update   156 steps at best
+  v5e-16      16   16.3 of 16.9    2,598 + 1,587 s             7.6 days
+  v6e-16      16   31.6 of 33.6      890 +   341 s             2.2 days
+  v5p-16       8   98.3 of 102.8   1,189 + 1,145 s             4.2 days
+
+Nobody has run it yet: there is no score to expect.
 """
 
 import ml_collections
@@ -13,13 +19,31 @@ import ml_collections
 from wideseek_jax import config as config_lib
 from wideseek_jax.agents import rollout_config
 
-# How a slice is used: axes of the mesh, what a backward pass keeps, and what
-# the engine may take of a chip while an update needs the rest. By arithmetic
-# alone: no slice has been confirmed by `plan_pod` so far.
+# How a slice is used: axes of the mesh, what a backward pass keeps, what the
+# engine may take of a chip while an update needs the rest, and the rows that
+# its pages hold at the mean context (left to itself, it picks for long rows).
 _SLICES = {
-  'v5e-16': {'fsdp': 4, 'tensor': 4, 'remat': 'block', 'engine_gb': 5.0},
-  'v5p-16': {'fsdp': 4, 'tensor': 2, 'remat': 'dots', 'engine_gb': 40.0},
-  'v6e-16': {'fsdp': 4, 'tensor': 4, 'remat': 'block', 'engine_gb': 20.0},
+  'v5e-16': {
+    'context': 4,
+    'tensor': 4,
+    'remat': 'block',
+    'engine_gb': 5.3,
+    'num_rows': 64,
+  },
+  'v5p-16': {
+    'fsdp': 4,
+    'tensor': 2,
+    'remat': 'dots',
+    'engine_gb': 40.0,
+    'num_rows': 256,
+  },
+  'v6e-16': {
+    'fsdp': 4,
+    'tensor': 4,
+    'remat': 'block',
+    'engine_gb': 17.0,
+    'num_rows': 256,
+  },
 }
 
 
@@ -34,10 +58,12 @@ def get_config(slice_name: str = 'v5e-16') -> ml_collections.ConfigDict:
   """
   if slice_name not in _SLICES:
     raise ValueError(f'no slice {slice_name!r}; there are {tuple(_SLICES)}')
-  used = _SLICES[slice_name]
+  used = dict(_SLICES[slice_name])
+  remat, num_rows = used.pop('remat'), used.pop('num_rows')
+  engine_gb = used.pop('engine_gb')
   config = config_lib.default_config('tiny')
   config.policy = 'Qwen3-4B'
-  config.mesh.update(fsdp=used['fsdp'], tensor=used['tensor'])
+  config.mesh.update(used)
   config.data.update(
     train_file='hybrid_20k.jsonl',
     validation_file='test.jsonl',
@@ -48,9 +74,9 @@ def get_config(slice_name: str = 'v5e-16') -> ml_collections.ConfigDict:
   paper = rollout_config.RolloutConfig()
   config.rollout.update({name: getattr(paper, name) for name in config.rollout})
   config.engine.update(
-    num_rows=0,
+    num_rows=num_rows,
     num_pages=0,
-    memory_bytes=int(used['engine_gb'] * 1e9),
+    memory_bytes=int(engine_gb * 1e9),
     page_size=64,
     max_context=32_768,
     chunk_len=32,
@@ -63,7 +89,7 @@ def get_config(slice_name: str = 'v5e-16') -> ml_collections.ConfigDict:
     attention='blocks',
     attention_block=512,
     compute_dtype='bfloat16',
-    remat=used['remat'],
+    remat=remat,
   )
   config.optimizer.update(
     learning_rate=1e-6,
@@ -72,9 +98,12 @@ def get_config(slice_name: str = 'v5e-16') -> ml_collections.ConfigDict:
     weight_decay=0.01,
     decay='constant',
   )
-  # A row a data shard; 1,024 rollouts fill so many micro-batches, rounded up.
+  # A row a data shard; 1,024 rollouts fill about 3,400 rows.
+  rows = config.mesh.fsdp
   config.batch.update(
-    row_len=32_768, rows_per_micro_batch=used['fsdp'], min_micro_batches=1024
+    row_len=32_768,
+    rows_per_micro_batch=rows,
+    min_micro_batches=4096 // rows,
   )
   config.loop.update(
     num_steps=156,

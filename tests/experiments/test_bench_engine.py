@@ -123,8 +123,8 @@ def test_a_case_has_the_size_it_says(name, units):
 @pytest.mark.parametrize(
   'names',
   [
-    ('decode', 'ragged'),
-    pytest.param(('episodes', 'width'), marks=pytest.mark.slow),
+    ('decode',),
+    pytest.param(('ragged', 'episodes', 'width'), marks=pytest.mark.slow),
   ],
 )
 def test_every_case_runs(names, tmp_path):
@@ -150,7 +150,7 @@ def test_every_case_runs(names, tmp_path):
     assert 0 <= row['host_share'] <= 1
   if 'decode' in names:
     assert ours['decode', 2]['units'] == 256
-    assert 64 <= ours['ragged', 8]['units'] < 64 * 128
     assert 'them' in found.stdout
   else:
+    assert 64 <= ours['ragged', 8]['units'] < 64 * 128
     assert 'times as long as 1' in found.stdout

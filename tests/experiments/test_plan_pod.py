@@ -132,8 +132,10 @@ def test_the_table_by_hand():
   chip = roofline.Chip(
     flops=1e12, hbm_bytes=9 * 10**9, hbm_rate=1e9, link_rate=1e9
   )
-  train = pod.Phase(800, 10, roofline.Work(4e12, 2e9, 6e9), 1e12)
-  decode = pod.Phase(600, 1, roofline.Work(1e12, 60e9, 0), 2e12)
+  train = pod.Phase(
+    800, 10, roofline.Work(4e12, 2e9, 6e9), 1e12, {'all-to-all': 6e9}
+  )
+  decode = pod.Phase(600, 1, roofline.Work(1e12, 60e9, 0), 2e12, {})
   held = pod.Held(
     *(int(size * 1e9) for size in (1, 2, 0.25, 1.25, 0.5, 3, 0.125))
   )
@@ -154,6 +156,7 @@ def test_the_table_by_hand():
   ] in rows
   assert ['train', '10', '800', '40.0', '20'] in rows
   assert ['decode', '1', '600', '60.0', '10'] in rows
+  assert 'train sends 6.000 by all-to-all' in text
   # 432 steps of 100 s are half a day.
   assert 'a step 100 s, 432 steps 0.50 days' in text
   assert 'that speed 1.25 days' in text

@@ -60,6 +60,8 @@ def test_the_compiler_counts_the_same(remat):
   expected = roofline.train_flops(
     config, 128, 128, attention='blocks', remat=remat
   )
+  # Where all is one chunk, the compiler sees that logits are there already.
+  expected -= 128 * 2 * config.vocab_size * config.embed_dim
   # What is not a product of matrices is the rest.
   assert expected < found < 1.1 * expected
 

@@ -78,12 +78,10 @@ def test_names_what_differs(saved):
   with pytest.raises(ValueError) as error:
     checkpoint.restore_latest(directory, _abstract(examples.mesh(), mlp_dim=40))
   message = str(error.value)
-  assert 'down' in message and '(24, 16) there' in message
-  assert '(40, 16) here' in message and '\n' not in message
+  assert 'down' in message and '(1, 24, 16) there' in message
+  assert '(1, 40, 16) here' in message and '\n' not in message
   with pytest.raises(ValueError, match='absent there'):
-    checkpoint.restore_latest(
-      directory, _abstract(examples.mesh(), num_layers=3)
-    )
+    checkpoint.restore_latest(directory, _abstract(examples.mesh(), tied=False))
 
 
 def test_no_checkpoint(tmp_path):
