@@ -16,6 +16,7 @@ def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.seed = 0
   # One simulated device a core: XLA runs small operations on one thread.
+  config.mesh = tiny.mesh.copy_and_resolve_references()
   config.mesh.data = 2
   # Arguments of models.config.ModelConfig.
   config.model = ml_collections.ConfigDict(

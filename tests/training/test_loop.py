@@ -133,6 +133,7 @@ def judged_parts(judge):
     rollout={'group_size': 2, 'prompt_style': 'compact'},
     reward={},
     batch={'row_len': 4096},
+    advantage={},
     judge=judge,
   )
 
