@@ -53,6 +53,25 @@ def read(
   return list(records.values()), problems
 
 
+def cut_torn_end(path: files.Path) -> str | None:
+  """Removes a last line without an end, as a killed writer leaves one.
+
+  Returns:
+    A sentence with file and line on what was cut; None if nothing was.
+  """
+  path = pathlib.Path(path)
+  if not path.exists():
+    return None
+  with path.open('rb+') as file:
+    size = number = 0
+    for number, line in enumerate(file, start=1):
+      size += len(line) if line.endswith(b'\n') else 0
+    if size == file.tell():
+      return None
+    file.truncate(size)
+  return f'{path}:{number}: the line has no end; it is cut and made again'
+
+
 def field(record: dict[str, Any], name: str, *kinds: type) -> Any:
   """An entry that has to be there, of one of the kinds.
 
