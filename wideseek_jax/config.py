@@ -29,6 +29,9 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
   config.seed = 0
   # A Hugging Face folder, or 'packaged:NAME' for one that is shipped.
   config.policy = 'packaged:tiny'
+  # The same for the subagents alone: weights of their own, with the tokenizer
+  # of config.policy, and a second engine like the first.
+  config.subagent_policy = ''
   # Arguments of sharding.make_mesh; one size may be -1: all other devices.
   config.mesh = ml_collections.ConfigDict(
     {'data': 1, 'fsdp': 1, 'context': 1, 'tensor': 1}
@@ -225,6 +228,8 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
       'epochs': 1,
       'minibatches': 1,
       'rescore': False,
+      # Or 'lead', 'subagent', 'none'; of two policies only one is trained.
+      'trained_roles': 'both',
       'eval_every': 0,
       'eval_samples': 1,
       'checkpoint_every': 4,

@@ -17,6 +17,7 @@ from wideseek_jax.agents import rollout_config
 from wideseek_jax.evaluation import runner
 from wideseek_jax.models import hf, lora
 from wideseek_jax.rl import advantages, weights
+from wideseek_jax.tasks import rewards
 from wideseek_jax.training import checkpoint, loop, metrics_log, train_state
 
 
@@ -90,6 +91,7 @@ def build_parts(
     batch=dict(config.batch),
     advantage=dict(config.advantage),
     frozen=build.build_frozen(config, policy),
+    frozen_engines=build.build_frozen_engines(config, tokenizer),
   )
 
 
@@ -194,7 +196,10 @@ def _train(
   save_policy(workdir / 'policy', trained, tokenizer)
   if parts.frozen:
     hf.save_adapters(
-      workdir / 'adapters', state.params, parts.frozen.lora, config.policy
+      workdir / 'adapters',
+      state.params,
+      parts.frozen.lora,
+      build.policy_names(config)[0],
     )
   return trained
 
@@ -205,6 +210,18 @@ def _refuse_bad_options(config: build.Config) -> None:
   advantages.group_advantages([0.0], [1], **config.advantage)
   weights.token_weights([], config.batch.aggregation)
   build.build_lora(config)
+  if config.subagent_policy and config.loop.trained_roles == 'both':
+    raise ValueError(
+      'a run trains one policy: with config.subagent_policy set '
+      "config.loop.trained_roles to 'lead', 'subagent' or 'none'"
+    )
+  if config.rollout.workflow == 'single' and (
+    config.subagent_policy or config.loop.trained_roles == 'subagent'
+  ):
+    raise ValueError(
+      "there are no subagents while config.rollout.workflow is 'single': leave "
+      'config.subagent_policy empty and do not train subagents alone'
+    )
   if config.grpo.tis_level != 'off' and not config.loop.rescore:
     raise ValueError(
       f'grpo.tis_level is {config.grpo.tis_level!r}, but without loop.rescore '
@@ -242,11 +259,13 @@ def evaluate(
   policy = policy or loaded
   tasks = build.build_tasks(config, split)
   engine = build.build_engine(config, policy)
+  engines = dict.fromkeys(rewards.ROLES, engine)
+  engines |= build.build_frozen_engines(config, tokenizer)
   progress.say(f'engine: {engine.plan}')
   stage = progress.Stage(name, len(tasks) * samples, 'rollouts')
   with build.open_judge(config) as judge, stage:
     groups, scores = runner.evaluate(
-      engine,
+      engines,
       tokenizer,
       build.build_tools(config, judge),
       tasks,

@@ -7,7 +7,7 @@ state, checkpoints and one metrics row a step. All randomness is addressed by
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ class LoopConfig:
     minibatches: updates of a pass; a divisor of tasks_per_step.
     rescore: ratios are to log-probs that the trainer computed before the first
       update, not to those that the engine sampled with; one more forward pass.
+    trained_roles: whose turns are trained, one of `rewards.TRAINED_ROLES`.
     eval_every: steps between two validations; 0 validates never.
     eval_samples: rollouts a validation task.
     checkpoint_every: steps between two checkpoints; the last step has one.
@@ -43,6 +44,7 @@ class LoopConfig:
   epochs: int = 1
   minibatches: int = 1
   rescore: bool = False
+  trained_roles: str = 'both'
   eval_every: int = 0
   eval_samples: int = 1
   checkpoint_every: int = 10
@@ -58,6 +60,11 @@ class LoopConfig:
     ):
       if getattr(self, name) < 1:
         raise ValueError(f'loop.{name} must be at least 1')
+    if self.trained_roles not in rewards.TRAINED_ROLES:
+      raise ValueError(
+        f'loop.trained_roles {self.trained_roles!r} is none of '
+        f'{tuple(rewards.TRAINED_ROLES)}'
+      )
     if self.tasks_per_step % self.minibatches:
       raise ValueError(
         f'loop.tasks_per_step {self.tasks_per_step} does not divide over '
@@ -67,7 +74,11 @@ class LoopConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-  """What a run is made of; see `run.build_parts`."""
+  """What a run is made of; see `run.build_parts`.
+
+  `engine` samples with what is trained; `frozen_engines` have the roles that
+  other weights play, which stay as they are.
+  """
 
   engine: Any
   tokenizer: Any
@@ -81,6 +92,14 @@ class Parts:
   advantage: Mapping[str, Any]
   frozen: lora.Frozen | None = None
   judge: types.Judge | None = None
+  frozen_engines: Mapping[types.Role, Any] = dataclasses.field(
+    default_factory=dict
+  )
+
+  @property
+  def engines(self) -> dict[types.Role, Any]:
+    """Who samples the turns of each role."""
+    return dict.fromkeys(rewards.ROLES, self.engine) | self.frozen_engines
 
 
 def pick_tasks(
@@ -125,6 +144,7 @@ def train(
   Raises:
     types.JudgeUnavailable: there is no judge any more; the state is saved.
   """
+  roles = rewards.TRAINED_ROLES[config.trained_roles]
   parts.engine.set_params(lora.merge(parts.frozen, state.params))
   for step in range(int(state.step), config.num_steps):
     start = time.monotonic()
@@ -134,7 +154,7 @@ def train(
     )
     try:
       groups = rollout_lib.rollout_groups(
-        parts.engine,
+        parts.engines,
         parts.tokenizer,
         parts.tools,
         tasks,
@@ -157,10 +177,10 @@ def train(
       raise
     batches = updates.make_minibatches(
       groups,
-      score_advantages(groups, scores, **parts.advantage),
+      score_advantages(groups, scores, roles, **parts.advantage),
       [
         [
-          rewards.trained_mask(rollout, score)
+          rewards.trained_mask(rollout, score, roles)
           for rollout, score in zip(group, group_scores, strict=True)
         ]
         for group, group_scores in zip(groups, scores, strict=True)
@@ -204,7 +224,7 @@ def train(
       progress(step, 'validation')
       try:
         _, valid_scores = runner.evaluate(
-          parts.engine,
+          parts.engines,
           parts.tokenizer,
           parts.tools,
           parts.valid_tasks,
@@ -230,14 +250,22 @@ def train(
 def score_advantages(
   groups: Sequence[Sequence[types.Rollout]],
   scores: Sequence[Sequence[types.Score]],
+  roles: Collection[types.Role] = rewards.ROLES,
   **options: Any,
 ) -> list[np.ndarray]:
-  """Advantages of each group: float32 [G]; see `rl.advantages`."""
+  """Advantages of each group: float32 [G]; see `rl.advantages`.
+
+  Args:
+    groups: the rollouts.
+    scores: theirs.
+    roles: that train.
+    **options: of `advantages.group_advantages`.
+  """
   return [
     advantages_lib.group_advantages(
       [score.reward for score in group_scores],
       [
-        sum(map(sum, rewards.trained_turns(rollout, score)))
+        sum(map(sum, rewards.trained_turns(rollout, score, roles)))
         for rollout, score in zip(group, group_scores, strict=True)
       ],
       **options,
