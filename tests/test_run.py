@@ -12,6 +12,7 @@ import pytest
 import wideseek_jax as ws
 from tests.judge import server
 from wideseek_jax import build, run, types
+from wideseek_jax.evaluation import lines, rollout_records
 from wideseek_jax.training import metrics_log
 
 
@@ -54,6 +55,7 @@ def test_a_run_leaves_what_it_should(whole):
   assert all(0 < row['rollout/reward'] <= 1.15 for row in rows)
   assert any(row['train/grad_norm'] > 0 for row in rows)
   assert list(workdir.glob('tensorboard/events.*')), 'no TensorBoard file'
+  assert_rollouts_were_kept(workdir, rows)
   config = small_config()
   config.policy = str(workdir / 'policy')
   loaded, tokenizer = build.build_policy(config)
@@ -64,6 +66,23 @@ def test_a_run_leaves_what_it_should(whole):
     lambda a, b: bool((a != b).any()), original.params, policy.params
   )
   assert any(jax.tree.leaves(changed)), 'training changed nothing'
+
+
+def assert_rollouts_were_kept(workdir, rows):
+  sums = []
+  for name in ('train-000000', 'train-000001', 'valid-000002'):
+    records, problems = lines.read(
+      workdir / f'rollouts/{name}.jsonl',
+      rollout_records.parse,
+      key=rollout_records.key,
+    )
+    assert not problems
+    sums.append(sum(r['reward'] for r in records) / len(records))
+    trained = [r['advantage'] is not None for r in records]
+    assert all(trained) if 'train' in name else not any(trained)
+  assert sums == pytest.approx(
+    [*(row['rollout/reward'] for row in rows), rows[1]['valid/reward']]
+  )
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(whole, tmp_path):

@@ -233,6 +233,8 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
       'eval_every': 0,
       'eval_samples': 1,
       'checkpoint_every': 4,
+      # Kept as text, for experiments.report; 0 keeps none.
+      'rollouts_every': 1,
     }
   )
   config.optimizer.total_steps = (

@@ -12,9 +12,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from wideseek_jax import build, progress, types
+from wideseek_jax import build, files, progress, types
 from wideseek_jax.agents import rollout_config
-from wideseek_jax.evaluation import runner
+from wideseek_jax.evaluation import rollout_records, runner
 from wideseek_jax.models import hf, lora
 from wideseek_jax.rl import advantages, weights
 from wideseek_jax.tasks import rewards
@@ -105,9 +105,9 @@ def train(
 ) -> build.Policy:
   """Trains a policy with GRPO; the workdir then holds the whole run.
 
-  It writes checkpoints/, metrics.jsonl, TensorBoard events and, at the end,
-  policy/ (Hugging Face layout) and, if it trained adapters, adapters/ (that of
-  peft).
+  It writes checkpoints/, rollouts/ (of each step, as text), metrics.jsonl,
+  TensorBoard events and, at the end, policy/ (Hugging Face layout) and, if it
+  trained adapters, adapters/ (that of peft).
 
   Args:
     config: see `config.default_config`.
@@ -163,6 +163,15 @@ def _train(
     if on_step is not None:
       on_step(step, metrics)
 
+  def keep(name: str, step: int, *scored: Any, **options: Any) -> None:
+    # A file a step: a resumed run writes the same ones again.
+    files.write_jsonl(
+      workdir / f'rollouts/{name}-{step:06d}.jsonl',
+      rollout_records.of_groups(
+        *scored, step=step, aggregation=config.batch.aggregation, **options
+      ),
+    )
+
   def save(state: train_state.TrainState) -> None:
     if checkpoint.latest_step(workdir / 'checkpoints') == int(state.step):
       return  # Nothing happened since.
@@ -182,6 +191,7 @@ def _train(
         loop_config,
         log=write,
         save=save,
+        keep=keep,
         progress=stage.update,
         ref_params=ref_params,
       )

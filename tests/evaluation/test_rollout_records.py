@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import json
 
 import numpy as np
@@ -70,6 +71,27 @@ def test_records_come_back_from_a_file(tmp_path):
   assert [p.split(':')[1] for p in problems] == ['3', '4']  # twice, and torn
   text = found[0]['agents'][0]['turns'][0]['text']
   assert text == hostile.replace('\ud800', '\\ud800')
+
+
+def test_a_group_has_its_advantages_and_weights():
+  good = dataclasses.replace(rollout(), index=0)
+  scores = [
+    types.Score(1.0, {'format_ok': 1.0}),
+    types.Score(0.0, {'format_ok': 0.0}),
+  ]
+  groups = [[good, rollout()]]
+  first, second = rollout_records.of_groups(
+    [testing.COUNTRIES], groups, [scores], step=2, advantages=[[1.0, -1.0]]
+  )
+  assert [first['advantage'], second['advantage']] == [1.0, -1.0]
+  # Of good form: the turns of agents that did not fail. Of bad form: the lead's
+  # last turn, and those of agents that failed. A rollout has 1/2 to give.
+  weights = [[a['weight'] for a in r['agents']] for r in (first, second)]
+  assert weights == [[0.5, 0.0], [0.25, 0.25]]
+  trained = [a['turns'][0]['trained'] for a in first['agents']]
+  assert trained == [True, False]
+  (only, _) = rollout_records.of_groups([testing.COUNTRIES], groups, [scores])
+  assert only['advantage'] is only['agents'][0]['weight'] is None
 
 
 def test_a_deep_task_has_no_table():

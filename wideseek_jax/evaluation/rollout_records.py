@@ -5,11 +5,13 @@ jsonl file, and `parse` takes it in again. A record stands alone: it holds the
 task, too. It holds text, not token ids: nothing can be trained from it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from wideseek_jax import types
 from wideseek_jax.evaluation import lines
+from wideseek_jax.rl import weights as weights_lib
+from wideseek_jax.tasks import rewards
 
 Record = dict[str, Any]
 
@@ -88,6 +90,47 @@ def make(
       'agents': agents,
     }
   )
+
+
+def of_groups(
+  tasks: Sequence[types.Task],
+  groups: Sequence[Sequence[types.Rollout]],
+  scores: Sequence[Sequence[types.Score]],
+  *,
+  step: int | None = None,
+  advantages: Sequence[Sequence[float]] | None = None,
+  aggregation: weights_lib.Aggregation = 'dual_level',
+) -> Iterator[Record]:
+  """The records of groups of rollouts, a group a task.
+
+  Args:
+    tasks: what was attempted.
+    groups: the attempts at each task.
+    scores: of the attempts.
+    step: see `make`.
+    advantages: of the attempts, if they were trained with. The records then
+      have the weights that they have in one batch of all of them.
+    aggregation: see `rl.weights.token_weights`.
+  """
+  weights = None
+  if advantages is not None:
+    masks = [
+      [rewards.trained_mask(*scored) for scored in zip(*both, strict=True)]
+      for both in zip(groups, scores, strict=True)
+    ]
+    weights = weights_lib.token_weights(masks, aggregation)
+  for place, (task, *both) in enumerate(
+    zip(tasks, groups, scores, strict=True)
+  ):
+    for i, (rollout, score) in enumerate(zip(*both, strict=True)):
+      training = {}
+      if weights is not None:
+        training = {
+          'advantage': advantages[place][i],
+          'trained': rewards.trained_turns(rollout, score),
+          'weights': [agent.sum() for agent in weights[place][i]],
+        }
+      yield make(task, rollout, score, step=step, **training)
 
 
 def parse(record: Record, number: int = 0) -> Record:

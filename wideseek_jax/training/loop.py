@@ -36,6 +36,7 @@ class LoopConfig:
     eval_every: steps between two validations; 0 validates never.
     eval_samples: rollouts a validation task.
     checkpoint_every: steps between two checkpoints; the last step has one.
+    rollouts_every: steps between two whose rollouts are kept; 0 keeps none.
     seed: of task order and sampling.
   """
 
@@ -48,6 +49,7 @@ class LoopConfig:
   eval_every: int = 0
   eval_samples: int = 1
   checkpoint_every: int = 10
+  rollouts_every: int = 1
   seed: int = 0
 
   def __post_init__(self):
@@ -124,6 +126,7 @@ def train(
   *,
   log: Callable[[int, dict[str, float]], None],
   save: Callable[[train_state.TrainState], None],
+  keep: Callable[..., None] = lambda name, step, *scored, **options: None,
   progress: Callable[[int, str], None] = lambda step, note: None,
   ref_params: Any = None,
 ) -> train_state.TrainState:
@@ -135,6 +138,8 @@ def train(
     config: the loop's numbers.
     log: takes (step, metrics) once a step.
     save: writes a checkpoint of the state, unless it was the last one saved.
+    keep: takes ('train' or 'valid', step, tasks, groups, scores) of the
+      rollouts to be kept, and of training ones their advantages.
     progress: told (steps done, a short note) all along.
     ref_params: what a KL term is taken to, if the step has one.
 
@@ -175,9 +180,12 @@ def train(
       # what was judged of it.
       save(state)
       raise
+    advantages = score_advantages(groups, scores, roles, **parts.advantage)
+    if config.rollouts_every and step % config.rollouts_every == 0:
+      keep('train', step, tasks, groups, scores, advantages=advantages)
     batches = updates.make_minibatches(
       groups,
-      score_advantages(groups, scores, roles, **parts.advantage),
+      advantages,
       [
         [
           rewards.trained_mask(rollout, score, roles)
@@ -223,7 +231,7 @@ def train(
     if config.eval_every and done % config.eval_every == 0:
       progress(step, 'validation')
       try:
-        _, valid_scores = runner.evaluate(
+        valid_groups, valid_scores = runner.evaluate(
           parts.engines,
           parts.tokenizer,
           parts.tools,
@@ -239,6 +247,8 @@ def train(
         log(step, metrics)
         save(state)
         raise
+      if config.rollouts_every:
+        keep('valid', done, parts.valid_tasks, valid_groups, valid_scores)
       metrics |= score_means(valid_scores, 'valid/')
     log(step, metrics)
     if done % config.checkpoint_every == 0 or done == config.num_steps:
