@@ -195,9 +195,7 @@ def open_judge(config: Config) -> Iterator[types.Judge | None]:
       yield judge
   elif config.judge_policy:
     options = config.judge_engine
-    policy, tokenizer = _load_policy(
-      config, config.judge_policy, options.dtype
-    )
+    policy, tokenizer = _load_policy(config, config.judge_policy, options.dtype)
     engine = engine_lib.Engine(
       policy.config, policy.params, policy.mesh, **options
     )

@@ -1,8 +1,8 @@
 """A whole evaluation of a policy on a benchmark, into a folder.
 
 In: a config, a benchmark and a workdir. Out: what `evaluation.resumable` writes
-there, and beside it `summary.json` and `summary.md`; for WideSearch `responses/`
-as the official scorer reads them.
+there, and beside it `summary.json` and `summary.md`; for WideSearch also
+`responses/` as the official scorer reads them.
 """
 
 import json
@@ -13,8 +13,10 @@ from typing import Any
 
 from wideseek_jax import build, files, progress
 from wideseek_jax.agents import rollout as rollout_lib
+from wideseek_jax.agents import rollout_config
 from wideseek_jax.evaluation import benchmarks, resumable, runner, summaries
 from wideseek_jax.evaluation.widesearch import released
+from wideseek_jax.tasks import rewards
 
 
 def run(
@@ -47,14 +49,17 @@ def run(
     raise ValueError(
       f'there is no task to evaluate: {"; ".join(benchmark.problems[:3])}'
     )
-  build.policy_folder(config.policy)  # Refused before anything is written.
   rollout = dict(config.rollout)
   del rollout['group_size']
+  rollout_config.RolloutConfig(**rollout)  # Refused before all else.
+  for policy in filter(None, build.policy_names(config)):
+    build.policy_folder(policy)
   resumable.claim(
     workdir,
     {
       'benchmark': benchmark.name,
       'policy': config.policy,
+      'subagent_policy': config.subagent_policy,
       'seed': config.seed,
       **rollout,
     },
@@ -64,11 +69,13 @@ def run(
     def roll(places, on_rollout):
       policy, tokenizer = build.build_policy(config)
       engine = build.build_engine(config, policy)
+      engines = dict.fromkeys(rewards.ROLES, engine)
+      engines |= build.build_frozen_engines(config, tokenizer)
       progress.say(f'engine: {engine.plan}')
       # So many keep its rows busy, and the first are done early.
       most = rollout['max_open_rollouts'] or engine.plan.num_rows
       rollout_lib.rollouts(
-        engine,
+        engines,
         tokenizer,
         build.build_tools(config, judge),
         places,

@@ -63,12 +63,12 @@ def cut_torn_end(path: files.Path) -> str | None:
   if not path.exists():
     return None
   with path.open('rb+') as file:
-    size = number = 0
-    for number, line in enumerate(file, start=1):
-      size += len(line) if line.endswith(b'\n') else 0
-    if size == file.tell():
+    number, size, line = 0, 0, b'\n'
+    for line in file:
+      number, size = number + 1, size + len(line)
+    if line.endswith(b'\n'):
       return None
-    file.truncate(size)
+    file.truncate(size - len(line))
   return f'{path}:{number}: the line has no end; it is cut and made again'
 
 

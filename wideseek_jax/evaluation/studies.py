@@ -6,8 +6,7 @@ data are those of arXiv 2602.04634 §4.
 """
 
 import dataclasses
-import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib
@@ -17,13 +16,16 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 
 from wideseek_jax import files
+from wideseek_jax.evaluation import summaries as summaries_lib
 
 STUDIES = ('width', 'depth', 'roles', 'data')
+# Of these the cells train; what they are held to is wide and deep.
+TRAINING = ('roles', 'data')
 WIDTHS = (0, 2, 5, 10)
 DEPTHS = (1, 2, 4, 8, 16)
 _AXES = {
   'width': 'subagents of a fan-out',
-  'depth': 'turns of a single agent',
+  'depth': 'turns of the lead or single agent',
   'roles': 'trained role',
   'data': 'training data',
 }
@@ -37,8 +39,8 @@ class Cell:
 
   Attributes:
     name: of the cell, part of its folder's name.
-    changes: to the config, by dotted names, in training and evaluation.
-    train: further changes in training; None if nothing is trained.
+    changes: to the config of the evaluation, by dotted names.
+    train: changes to that of the training; None if nothing is trained.
     plays: the roles that the trained policy plays in the evaluation; the
       others are played by the one that training began with.
   """
@@ -85,7 +87,7 @@ def cells(study: str, rollout: Mapping[str, Any], policy: str) -> list[Cell]:
   if study == 'width':
     return [Cell(str(w), limits(rollout, width=w)) for w in WIDTHS]
   if study == 'depth':
-    return [Cell(str(d), limits(rollout, width=0, depth=d)) for d in DEPTHS]
+    return [Cell(str(d), limits(rollout, depth=d)) for d in DEPTHS]
   if study == 'data':
     kinds = {
       'hybrid': ('wide', 'deep'),
@@ -122,27 +124,68 @@ def played(cell: Cell, trained: str, policy: str) -> Changes:
 
 
 def table(study: str, summaries: Mapping[str, Mapping[str, Any]]) -> str:
-  """A row a cell: its scores over all tasks, and tokens of a rollout."""
-  columns = _columns(summaries)
-  lines = [
-    '| ' + ' | '.join([_AXES[study], *map(' '.join, columns)]),
-    '|---' * (len(columns) + 1),
-  ]
-  lines = [f'{lines[0]} | tokens a rollout |', f'{lines[1]}|---|']
+  """A row a cell: its scores over all tasks, and the tokens of a rollout.
+
+  Args:
+    study: one of STUDIES.
+    summaries: what `run_benchmark.run` returned, by cell.
+  """
+  first = next(iter(summaries.values()))
+  columns = [(m, at) for m, found in _all(first).items() for at in found]
+  names = [_AXES[study], *map(' '.join, columns), 'tokens a rollout']
+  rows = ['| ' + ' | '.join(names) + ' |', '|---' * len(names) + '|']
   for name, summary in summaries.items():
-    found = summary['scores']['all']
-    cells = [_cell(found.get(metric, {}).get(at)) for metric, at in columns]
-    tokens = summary['costs']['tokens'] / max(summary['costs']['rollouts'], 1)
-    lines.append('| ' + ' | '.join([name, *cells, f'{tokens:,.0f}']) + ' |')
-  tasks = {
-    estimate['count']
-    for summary in summaries.values()
-    for estimate in [next(iter(summary['scores']['all'].values()))]
-    for estimate in [next(iter(estimate.values()))]
-  }
-  lines += [
-    '',
-    f'Per cent over {"/".join(map(str, sorted(tasks)))} tasks with 95 % '
-    'bootstrap intervals.',
-  ]
-  return '\n'.join(lines) + '\n'
+    cells = [
+      summaries_lib.percent(_all(summary)[metric].get(at))
+      for metric, at in columns
+    ]
+    costs = summary['costs']
+    cells.append(f'{costs["tokens"] / max(costs["rollouts"], 1):,.0f}')
+    rows.append('| ' + ' | '.join([name, *cells]) + ' |')
+  count = first['costs']['rollouts'] // first['samples']
+  rows.append(f'\n{count} tasks; per cent with 95 % bootstrap intervals.')
+  return '\n'.join(rows) + '\n'
+
+
+def plot(
+  study: str, summaries: Mapping[str, Mapping[str, Any]], path: files.Path
+) -> None:
+  """Draws the mean of every metric by cell, with its interval, as a PNG.
+
+  Args:
+    study: one of STUDIES.
+    summaries: as in `table`.
+    path: what to write.
+  """
+  figure, axes = plt.subplots(figsize=(7, 4.2), layout='constrained')
+  metrics = list(_all(next(iter(summaries.values()))))
+  for place, metric in enumerate(metrics):
+    # The first of the estimates is avg@k.
+    found = [next(iter(_all(s)[metric].values())) for s in summaries.values()]
+    shift = 0.06 * (place - (len(metrics) - 1) / 2)
+    mean = [100 * one['mean'] for one in found]
+    ends = [
+      [100 * (one['mean'] - one['low']) for one in found],
+      [100 * (one['high'] - one['mean']) for one in found],
+    ]
+    axes.errorbar(
+      [x + shift for x in range(len(found))],
+      mean,
+      yerr=ends,
+      fmt='o-' if study in ('width', 'depth') else 'o',
+      capsize=3,
+      label=metric,
+    )
+  axes.set_xticks(range(len(summaries)), list(summaries))
+  axes.set_xlabel(_AXES[study])
+  axes.set_ylabel('per cent, 95 % interval')
+  axes.set_ylim(bottom=0)
+  axes.grid(alpha=0.3)
+  axes.legend()
+  with files.replacing(path) as partial:
+    figure.savefig(partial, dpi=130, format='png')
+  plt.close(figure)
+
+
+def _all(summary: Mapping[str, Any]) -> dict[str, Any]:
+  return summary['scores']['all']

@@ -75,10 +75,8 @@ def table(found: Scores, k: int) -> str:
   for group, by_metric in found.items():
     for name, estimates in by_metric.items():
       count = estimates[columns[0]]['count']
-      cells = [_percent(estimates.get(column)) for column in columns]
-      lines.append(
-        '| ' + ' | '.join([group, str(count), name, *cells]) + ' |'
-      )
+      cells = [percent(estimates.get(column)) for column in columns]
+      lines.append('| ' + ' | '.join([group, str(count), name, *cells]) + ' |')
   return '\n'.join(lines) + '\n'
 
 
@@ -91,6 +89,14 @@ def cost_line(found: Numbers) -> str:
   ]
   took = progress.format_seconds(found['wall_seconds'])
   return f'{found["rollouts"]} rollouts: {", ".join(parts)}; {took}.\n'
+
+
+def percent(estimate: Numbers | None) -> str:
+  """'51.0 [46.2, 55.9]'; nothing for None."""
+  if estimate is None:
+    return ''
+  mean, low, high = (100 * estimate[name] for name in ('mean', 'low', 'high'))
+  return f'{mean:.1f} [{low:.1f}, {high:.1f}]'
 
 
 def _estimates(
@@ -116,10 +122,3 @@ def _natural(group: str) -> tuple[Any, ...]:
   label, _, value = group.partition(' ')
   digits = value.partition('-')[0].rstrip('+')
   return label, int(digits) if digits.isdigit() else 0, value
-
-
-def _percent(estimate: Numbers | None) -> str:
-  if estimate is None:
-    return ''
-  low, high = 100 * estimate['low'], 100 * estimate['high']
-  return f'{100 * estimate["mean"]:.1f} [{low:.1f}, {high:.1f}]'

@@ -127,6 +127,9 @@ def train(
   log: Callable[[int, dict[str, float]], None],
   save: Callable[[train_state.TrainState], None],
   keep: Callable[..., None] = lambda name, step, *scored, **options: None,
+  validated: Callable[[train_state.TrainState, dict[str, float]], None] = (
+    lambda state, metrics: None
+  ),
   progress: Callable[[int, str], None] = lambda step, note: None,
   ref_params: Any = None,
 ) -> train_state.TrainState:
@@ -140,6 +143,7 @@ def train(
     save: writes a checkpoint of the state, unless it was the last one saved.
     keep: takes ('train' or 'valid', step, tasks, groups, scores) of the
       rollouts to be kept, and of training ones their advantages.
+    validated: told (state, its validation metrics), 'valid/reward' among them.
     progress: told (steps done, a short note) all along.
     ref_params: what a KL term is taken to, if the step has one.
 
@@ -230,6 +234,7 @@ def train(
     done = step + 1
     if config.eval_every and done % config.eval_every == 0:
       progress(step, 'validation')
+      start = time.monotonic()
       try:
         valid_groups, valid_scores = runner.evaluate(
           parts.engines,
@@ -249,7 +254,9 @@ def train(
         raise
       if config.rollouts_every:
         keep('valid', done, parts.valid_tasks, valid_groups, valid_scores)
-      metrics |= score_means(valid_scores, 'valid/')
+      valid = score_means(valid_scores, 'valid/')
+      metrics |= valid | {'time/valid_s': time.monotonic() - start}
+      validated(state, valid)
     log(step, metrics)
     if done % config.checkpoint_every == 0 or done == config.num_steps:
       save(state)
