@@ -18,6 +18,7 @@ from wideseek_jax import files, progress, run
 from wideseek_jax.agents import format as format_lib
 from wideseek_jax.evaluation import metrics, report, rollout_records
 from wideseek_jax.training import metrics_log
+from wideseek_jax.training import workdir as workdir_lib
 
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Folder of the run (default: runs/demo-<date>-<time>).'
@@ -41,7 +42,7 @@ def main() -> None:
     _shrink(config)
   name = _WORKDIR.value or time.strftime('runs/demo-%Y%m%d-%H%M%S')
   workdir = pathlib.Path(name)
-  run.prepare_workdir(workdir, resume=False)
+  workdir_lib.prepare(workdir, resume=False)
   print(
     f'Three stages: {config.data.num_test} held-out tasks before, '
     f'{config.loop.num_steps} GRPO steps of {config.loop.tasks_per_step} x '

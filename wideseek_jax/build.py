@@ -26,7 +26,7 @@ from wideseek_jax.models import hf, transformer
 from wideseek_jax.models import lora as lora_lib
 from wideseek_jax.tasks import datasets, facts
 from wideseek_jax.tools import local, search
-from wideseek_jax.training import grpo_step, train_state
+from wideseek_jax.training import grpo_step, multihost, train_state
 
 _PACKAGED = pathlib.Path(__file__).parent / 'policies'
 
@@ -148,9 +148,21 @@ def build_frozen(config: Config, policy: Policy) -> lora_lib.Frozen | None:
 
 
 def build_engine(config: Config, policy: Policy) -> engine_lib.Engine:
-  """An engine with paged KV that holds the policy's parameters."""
+  """An engine with paged KV that holds the policy's parameters.
+
+  Each process has its own, on its own devices.
+  """
+  return _make_engine(policy, config.engine)
+
+
+def _make_engine(policy: Policy, options: Config) -> engine_lib.Engine:
   return engine_lib.Engine(
-    policy.config, policy.params, policy.mesh, **config.engine
+    policy.config,
+    multihost.to_local(
+      policy.config, policy.params, policy.mesh, options.dtype
+    ),
+    multihost.local_mesh(policy.mesh),
+    **options,
   )
 
 
@@ -196,9 +208,7 @@ def open_judge(config: Config) -> Iterator[types.Judge | None]:
   elif config.judge_policy:
     options = config.judge_engine
     policy, tokenizer = _load_policy(config, config.judge_policy, options.dtype)
-    engine = engine_lib.Engine(
-      policy.config, policy.params, policy.mesh, **options
-    )
+    engine = _make_engine(policy, options)
     yield local_judge.LocalJudge(engine, tokenizer, config.judge.max_tokens)
   elif config.summary_chars:
     raise ValueError(
