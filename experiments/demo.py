@@ -16,8 +16,9 @@ from absl import flags
 from experiments import flags as experiment_flags
 from wideseek_jax import files, progress, run
 from wideseek_jax.agents import format as format_lib
-from wideseek_jax.evaluation import metrics, report
+from wideseek_jax.evaluation import metrics, report, rollout_records
 from wideseek_jax.training import metrics_log
+from wideseek_jax.training import workdir as workdir_lib
 
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Folder of the run (default: runs/demo-<date>-<time>).'
@@ -41,7 +42,7 @@ def main() -> None:
     _shrink(config)
   name = _WORKDIR.value or time.strftime('runs/demo-%Y%m%d-%H%M%S')
   workdir = pathlib.Path(name)
-  run.prepare_workdir(workdir, resume=False)
+  workdir_lib.prepare(workdir, resume=False)
   print(
     f'Three stages: {config.data.num_test} held-out tasks before, '
     f'{config.loop.num_steps} GRPO steps of {config.loop.tasks_per_step} x '
@@ -50,14 +51,14 @@ def main() -> None:
     flush=True,
   )
   before = run.evaluate(config, name='1/3 held-out tasks, before')
-  files.write_jsonl(workdir / 'before.jsonl', before.rows)
+  _write(workdir, 'before', before)
   first = metrics.task_means(before.rows, 'item_f1')
   print(f'item F1 before: {metrics.estimate(list(first.values()))}', flush=True)
 
   policy = run.train(config, workdir / 'run', name='2/3 training')
 
   after = run.evaluate(config, policy=policy, name='3/3 held-out tasks, after')
-  files.write_jsonl(workdir / 'after.jsonl', after.rows)
+  _write(workdir, 'after', after)
   second = metrics.task_means(after.rows, 'item_f1')
   report.plot_curve(
     metrics_log.read_metrics(workdir / 'run'),
@@ -73,6 +74,14 @@ def main() -> None:
   print(f'item F1 after:  {metrics.estimate(list(second.values()))}\n\n{table}')
   took = progress.format_seconds(time.monotonic() - start)
   print(f'Done in {took}. See {workdir}/curve.png, results.md, rollouts.txt.')
+
+
+def _write(workdir: pathlib.Path, name: str, found: run.Evaluation) -> None:
+  files.write_jsonl(workdir / f'{name}.jsonl', found.rows)
+  files.write_jsonl(
+    workdir / f'rollouts/{name}.jsonl',
+    rollout_records.of_groups(found.tasks, found.groups, found.scores),
+  )
 
 
 def _examples(before: run.Evaluation, after: run.Evaluation) -> list[str]:

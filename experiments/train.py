@@ -8,12 +8,28 @@ from absl import flags
 from experiments import flags as experiment_flags
 from experiments import tracing
 from wideseek_jax import run
+from wideseek_jax.training import multihost
 
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Folder of the run; holds all it writes.', required=True
 )
 _RESUME = flags.DEFINE_bool(
   'resume', False, 'Go on from the newest checkpoint in the workdir.'
+)
+_MULTIHOST = flags.DEFINE_bool(
+  'multihost', False, 'One of several processes that train together.'
+)
+_COORDINATOR = flags.DEFINE_string(
+  'coordinator', None, 'Address:port of process 0; found out on TPU pods.'
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+  'num_processes', None, 'How many there are; found out on TPU pods.'
+)
+_PROCESS_ID = flags.DEFINE_integer(
+  'process_id', None, 'Which one this is; found out on TPU pods.'
+)
+_HOST_TIMEOUT = flags.DEFINE_float(
+  'host_timeout', 300.0, 'Seconds after which a silent process is lost.'
 )
 
 
@@ -29,6 +45,14 @@ def _print_step(step: int, metrics: dict[str, float]) -> None:
 
 
 def main() -> None:
+  hosts = None
+  if _MULTIHOST.value:
+    hosts = multihost.initialize(
+      _COORDINATOR.value,
+      _NUM_PROCESSES.value,
+      _PROCESS_ID.value,
+      _HOST_TIMEOUT.value,
+    )
   trace = tracing.step_by_step(_WORKDIR.value)
 
   def on_step(step: int, metrics: dict[str, float]) -> None:
@@ -40,6 +64,7 @@ def main() -> None:
     _WORKDIR.value,
     resume=_RESUME.value,
     on_step=on_step,
+    hosts=hosts,
   )
 
 

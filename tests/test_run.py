@@ -12,6 +12,7 @@ import pytest
 import wideseek_jax as ws
 from tests.judge import server
 from wideseek_jax import build, run, types
+from wideseek_jax.evaluation import lines, rollout_records
 from wideseek_jax.training import metrics_log
 
 
@@ -54,8 +55,17 @@ def test_a_run_leaves_what_it_should(whole):
   assert all(0 < row['rollout/reward'] <= 1.15 for row in rows)
   assert any(row['train/grad_norm'] > 0 for row in rows)
   assert list(workdir.glob('tensorboard/events.*')), 'no TensorBoard file'
+  assert_rollouts_were_kept(workdir, rows)
+  # The only validation was after the last step.
+  best = json.loads((workdir / 'best/validation.json').read_text())
+  assert best['step'] == 2
+  assert best['valid/reward'] == rows[1]['valid/reward']
+  weights = [
+    workdir / name / 'model.safetensors' for name in ('best', 'policy')
+  ]
+  assert weights[0].read_bytes() == weights[1].read_bytes()
   config = small_config()
-  config.policy = str(workdir / 'policy')
+  config.policy = str(workdir)
   loaded, tokenizer = build.build_policy(config)
   jax.tree.map(np.testing.assert_array_equal, loaded.params, policy.params)
   original, _ = build.build_policy(small_config())
@@ -64,6 +74,23 @@ def test_a_run_leaves_what_it_should(whole):
     lambda a, b: bool((a != b).any()), original.params, policy.params
   )
   assert any(jax.tree.leaves(changed)), 'training changed nothing'
+
+
+def assert_rollouts_were_kept(workdir, rows):
+  sums = []
+  for name in ('train-000000', 'train-000001', 'valid-000002'):
+    records, problems = lines.read(
+      workdir / f'rollouts/{name}.jsonl',
+      rollout_records.parse,
+      key=rollout_records.key,
+    )
+    assert not problems
+    sums.append(sum(r['reward'] for r in records) / len(records))
+    trained = [r['advantage'] is not None for r in records]
+    assert all(trained) if 'train' in name else not any(trained)
+  assert sums == pytest.approx(
+    [*(row['rollout/reward'] for row in rows), rows[1]['valid/reward']]
+  )
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(whole, tmp_path):

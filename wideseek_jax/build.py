@@ -26,7 +26,7 @@ from wideseek_jax.models import hf, transformer
 from wideseek_jax.models import lora as lora_lib
 from wideseek_jax.tasks import datasets, facts
 from wideseek_jax.tools import local, search
-from wideseek_jax.training import grpo_step, train_state
+from wideseek_jax.training import grpo_step, multihost, train_state
 
 _PACKAGED = pathlib.Path(__file__).parent / 'policies'
 
@@ -52,6 +52,8 @@ class Policy:
 def policy_folder(name: str) -> pathlib.Path:
   """The folder of a policy: a path, or 'packaged:NAME' for a shipped one.
 
+  A run's workdir stands for the policy that it trained.
+
   Raises:
     FileNotFoundError: there is no such folder.
   """
@@ -60,10 +62,12 @@ def policy_folder(name: str) -> pathlib.Path:
     folder = _PACKAGED / name.removeprefix(prefix)
   else:
     folder = pathlib.Path(name)
+    if (folder / 'policy/config.json').is_file():
+      folder /= 'policy'
   if not (folder / 'config.json').is_file():
     raise FileNotFoundError(
-      f'no policy at {folder}; config.policy must name a Hugging Face model '
-      f"folder with a config.json, or 'packaged:tiny'"
+      f'no policy at {folder}; name a Hugging Face model folder with a '
+      f"config.json, or 'packaged:tiny'"
     )
   return folder
 
@@ -80,14 +84,36 @@ def build_mesh(config: Config) -> jax.sharding.Mesh:
   return sharding.make_mesh(devices, **config.mesh)
 
 
+def policy_names(config: Config) -> tuple[str, str]:
+  """Which policy is trained, and which other one plays beside it.
+
+  Returns:
+    config.policy and config.subagent_policy ('' if the first plays every role);
+    in the other order if subagents alone are trained.
+  """
+  names = config.policy, config.subagent_policy
+  swapped = names[1] and config.loop.trained_roles == 'subagent'
+  return names[::-1] if swapped else names
+
+
 def build_policy(config: Config) -> tuple[Policy, tokenizer_lib.Tokenizer]:
   """Loads the policy and its tokenizer from a Hugging Face folder.
+
+  Of two policies (`policy_names`) that is the one that may be trained.
 
   Raises:
     FileNotFoundError: the folder or one of its files is missing.
     ValueError: the files do not fit each other.
   """
-  folder = policy_folder(config.policy)
+  lora = build_lora(config)
+  dtype = lora.base_dtype if lora else 'float32'
+  return _load_policy(config, policy_names(config)[0], dtype)
+
+
+def _load_policy(
+  config: Config, name: str, dtype: str
+) -> tuple[Policy, tokenizer_lib.Tokenizer]:
+  folder = policy_folder(name)
   tokenizer = tokenizer_lib.Tokenizer.load(folder)
   mesh = build_mesh(config)
   shape = hf.load_config(folder)
@@ -102,8 +128,6 @@ def build_policy(config: Config) -> tuple[Policy, tokenizer_lib.Tokenizer]:
     transformer.logical_axes(shape),
     sharding.TRAIN_TABLE,
   )
-  lora = build_lora(config)
-  dtype = lora.base_dtype if lora else 'float32'
   _, params = hf.load_pretrained(folder, shardings, dtype)
   return Policy(shape, params, mesh), tokenizer
 
@@ -124,10 +148,45 @@ def build_frozen(config: Config, policy: Policy) -> lora_lib.Frozen | None:
 
 
 def build_engine(config: Config, policy: Policy) -> engine_lib.Engine:
-  """An engine with paged KV that holds the policy's parameters."""
+  """An engine with paged KV that holds the policy's parameters.
+
+  Each process has its own, on its own devices.
+  """
+  return _make_engine(policy, config.engine)
+
+
+def _make_engine(policy: Policy, options: Config) -> engine_lib.Engine:
   return engine_lib.Engine(
-    policy.config, policy.params, policy.mesh, **config.engine
+    policy.config,
+    multihost.to_local(
+      policy.config, policy.params, policy.mesh, options.dtype
+    ),
+    multihost.local_mesh(policy.mesh),
+    **options,
   )
+
+
+def build_frozen_engines(
+  config: Config, tokenizer: tokenizer_lib.Tokenizer
+) -> dict[types.Role, engine_lib.Engine]:
+  """The engine of the other policy, by the role that it plays; {} if none.
+
+  Raises:
+    FileNotFoundError, ValueError: as `build_policy`; the two have not one
+      tokenizer.
+  """
+  name = policy_names(config)[1]
+  if not name:
+    return {}
+  policy, other = _load_policy(config, name, config.engine.dtype)
+  if other.vocab != tokenizer.vocab:
+    raise ValueError(
+      f'the tokenizers of config.policy {config.policy!r} and '
+      f'config.subagent_policy {config.subagent_policy!r} differ: agents of '
+      f'one rollout need the same'
+    )
+  is_lead = config.loop.trained_roles == 'subagent'
+  return {'lead' if is_lead else 'subagent': build_engine(config, policy)}
 
 
 @contextlib.contextmanager
@@ -147,12 +206,10 @@ def open_judge(config: Config) -> Iterator[types.Judge | None]:
     with contextlib.closing(client.HttpJudge(**config.judge)) as judge:
       yield judge
   elif config.judge_policy:
-    other = config.copy_and_resolve_references()
-    other.policy, other.engine = config.judge_policy, config.judge_engine
-    policy, tokenizer = build_policy(other)
-    yield local_judge.LocalJudge(
-      build_engine(other, policy), tokenizer, config.judge.max_tokens
-    )
+    options = config.judge_engine
+    policy, tokenizer = _load_policy(config, config.judge_policy, options.dtype)
+    engine = _make_engine(policy, options)
+    yield local_judge.LocalJudge(engine, tokenizer, config.judge.max_tokens)
   elif config.summary_chars:
     raise ValueError(
       'config.summary_chars needs a judge: set config.judge.base_url or '

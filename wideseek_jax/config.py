@@ -29,6 +29,9 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
   config.seed = 0
   # A Hugging Face folder, or 'packaged:NAME' for one that is shipped.
   config.policy = 'packaged:tiny'
+  # The same for the subagents alone: weights of their own, with the tokenizer
+  # of config.policy, and a second engine like the first.
+  config.subagent_policy = ''
   # Arguments of sharding.make_mesh; one size may be -1: all other devices.
   config.mesh = ml_collections.ConfigDict(
     {'data': 1, 'fsdp': 1, 'context': 1, 'tensor': 1}
@@ -108,6 +111,9 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
       'dtype': 'float32',
       # 'auto': the kernel of the devices; 'reference' asks for none.
       'attention': 'auto',
+      # A run that is killed within a step then goes on as if it had not been,
+      # to the last bit; otherwise log-probs agree to about 1e-5.
+      'fixed_shapes': False,
     }
   )
   # Arguments of tasks.rewards.score.
@@ -225,9 +231,15 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
       'epochs': 1,
       'minibatches': 1,
       'rescore': False,
+      # Rollouts of a step overlap the update of the one before.
+      'asynchronous': False,
+      # Or 'lead', 'subagent', 'none'; of two policies only one is trained.
+      'trained_roles': 'both',
       'eval_every': 0,
       'eval_samples': 1,
       'checkpoint_every': 4,
+      # Kept as text, for experiments.report; 0 keeps none.
+      'rollouts_every': 1,
     }
   )
   config.optimizer.total_steps = (

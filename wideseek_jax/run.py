@@ -4,20 +4,34 @@ In: a config and a workdir. Out: files in the workdir. What can be refused is
 refused before anything is written.
 """
 
+import contextlib
 import dataclasses
+import errno
 import os
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+from jax.experimental import multihost_utils
 
-from wideseek_jax import build, progress, types
+from wideseek_jax import build, files, progress, types
 from wideseek_jax.agents import rollout_config
-from wideseek_jax.evaluation import runner
+from wideseek_jax.evaluation import rollout_records, runner
 from wideseek_jax.models import hf, lora
 from wideseek_jax.rl import advantages, weights
-from wideseek_jax.training import checkpoint, loop, metrics_log, train_state
+from wideseek_jax.tasks import rewards
+from wideseek_jax.training import (
+  best,
+  checkpoint,
+  finished,
+  loop,
+  metrics_log,
+  multihost,
+  preemption,
+  train_state,
+)
+from wideseek_jax.training import workdir as workdir_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,37 +51,6 @@ class Evaluation:
   scores: list[list[types.Score]]
 
 
-def prepare_workdir(workdir: str | os.PathLike, *, resume: bool) -> None:
-  """Makes the workdir, or says why it cannot be used.
-
-  Raises:
-    FileNotFoundError: asked to resume where there is no checkpoint.
-    FileExistsError: it holds a run already, and resuming was not asked for.
-    PermissionError: it cannot be made or written.
-  """
-  workdir = pathlib.Path(workdir)
-  step = checkpoint.latest_step(workdir / 'checkpoints')
-  if resume and step is None:
-    raise FileNotFoundError(
-      f'{workdir} has no checkpoint to resume from; leave out --resume to '
-      f'start a run there'
-    )
-  if not resume and (step is not None or (workdir / 'metrics.jsonl').exists()):
-    raise FileExistsError(
-      f'{workdir} holds a run already; go on with --resume or name another '
-      f'--workdir'
-    )
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    probe = workdir / '.writable'
-    probe.touch()
-    probe.unlink()
-  except OSError as error:
-    raise PermissionError(
-      f'cannot write in {workdir} ({error.strerror}); name another --workdir'
-    ) from error
-
-
 def build_parts(
   config: build.Config,
   policy: build.Policy,
@@ -75,6 +58,7 @@ def build_parts(
   judge: types.Judge | None = None,
 ) -> loop.Parts:
   """Everything that the training loop works with."""
+  shape, mesh = policy.config, policy.mesh
   return loop.Parts(
     engine=build.build_engine(config, policy),
     tokenizer=tokenizer,
@@ -90,6 +74,10 @@ def build_parts(
     batch=dict(config.batch),
     advantage=dict(config.advantage),
     frozen=build.build_frozen(config, policy),
+    frozen_engines=build.build_frozen_engines(config, tokenizer),
+    to_engine=lambda params: multihost.to_local(
+      shape, params, mesh, config.engine.dtype
+    ),
   )
 
 
@@ -100,12 +88,15 @@ def train(
   resume: bool = False,
   name: str = 'training',
   on_step: Callable[[int, dict[str, float]], None] | None = None,
+  hosts: multihost.Hosts | None = None,
 ) -> build.Policy:
   """Trains a policy with GRPO; the workdir then holds the whole run.
 
-  It writes checkpoints/, metrics.jsonl, TensorBoard events and, at the end,
-  policy/ (Hugging Face layout) and, if it trained adapters, adapters/ (that of
-  peft).
+  It writes checkpoints/, rollouts/ (of each step, as text), metrics.jsonl,
+  TensorBoard events and, at the end, policy/ (Hugging Face layout) and, if it
+  trained adapters, adapters/ (that of peft). With loop.eval_every, best/ is the
+  policy of the highest validation reward so far, like policy/, and
+  best/validation.json says which step it is.
 
   Args:
     config: see `config.default_config`.
@@ -113,6 +104,8 @@ def train(
     resume: go on from the newest checkpoint in it.
     name: what the progress line calls it.
     on_step: called with (step, metrics) after every update.
+    hosts: the processes of the run, from `multihost.initialize`; they share the
+      workdir.
 
   Returns:
     the trained policy.
@@ -121,12 +114,43 @@ def train(
     OSError, ValueError: one line on what does not fit and what to do.
       types.JudgeUnavailable is one of them: what was done until then is saved,
       and `resume` goes on from there.
+    preemption.Preempted: SIGTERM came; as above.
   """
   workdir = pathlib.Path(workdir)
   loop_config = loop.LoopConfig(seed=config.seed, **config.loop)
   _refuse_bad_options(config)
-  with build.open_judge(config) as judge:
-    return _train(config, workdir, loop_config, judge, resume, name, on_step)
+  hosts = hosts or multihost.Hosts()
+  speaks = hosts.index == 0
+  with contextlib.ExitStack() as stack:
+    judge = stack.enter_context(build.open_judge(config))
+    if speaks:
+      workdir_lib.prepare(workdir, resume=resume)
+      stack.enter_context(workdir_lib.locked(workdir))
+      workdir_lib.settle(workdir, config.to_dict())
+    hosts.wait('workdir')
+    notice = stack.enter_context(preemption.Notice())
+    stage = progress.Stage(name, loop_config.num_steps, 'steps')
+    shown = stage.update if speaks else lambda step, note: None
+    if speaks:
+      stack.enter_context(stage)
+    try:
+      trained = _train(
+        config, workdir, loop_config, judge, hosts, notice, shown, on_step
+      )
+    except types.JudgeUnavailable as error:
+      raise types.JudgeUnavailable(
+        f'{error}; {workdir} holds all that was done: --resume goes on from '
+        f'there'
+      ) from error
+    except OSError as error:
+      if error.errno != errno.ENOSPC:
+        raise
+      raise OSError(
+        f'no space is left for {workdir} ({error}); what was saved is whole: '
+        f'make room, then go on with --resume'
+      ) from error
+    hosts.close()
+  return trained
 
 
 def _train(
@@ -134,17 +158,20 @@ def _train(
   workdir: pathlib.Path,
   loop_config: loop.LoopConfig,
   judge: types.Judge | None,
-  resume: bool,
-  name: str,
+  hosts: multihost.Hosts,
+  notice: preemption.Notice,
+  shown: Callable[[int, str], None],
   on_step: Callable[[int, dict[str, float]], None] | None,
 ) -> build.Policy:
-  prepare_workdir(workdir, resume=resume)
   policy, tokenizer = build.build_policy(config)
-  if resume:
+  saved = workdir / workdir_lib.CHECKPOINTS
+  try:
     state, _ = checkpoint.restore_latest(
-      workdir / 'checkpoints', build.abstract_train_state(config, policy)
+      saved, build.abstract_train_state(config, policy)
     )
-  else:
+  except FileNotFoundError:
+    if metrics_log.read_metrics(workdir):
+      progress.say(f'{workdir} has no checkpoint: the run begins anew')
     state = build.init_train_state(config, policy)
   # The policy as it was is kept only if something is measured against it or
   # added to it.
@@ -152,50 +179,78 @@ def _train(
   if not config.lora.rank:
     policy = dataclasses.replace(policy, params=state.params)
   parts = build_parts(config, policy, tokenizer, judge)
-  progress.say(f'engine: {parts.engine.plan}')
-  log = metrics_log.MetricsLog(workdir, resume_step=int(state.step))
-  stage = progress.Stage(name, loop_config.num_steps, 'steps')
+  made = finished.Finished(workdir, hosts.index)
+  log = None
+  if hosts.index == 0:
+    progress.say(f'engine: {parts.engine.plan}')
+    log = metrics_log.MetricsLog(workdir, resume_step=int(state.step))
 
   def write(step: int, metrics: dict[str, float]) -> None:
-    log.write(step, metrics)
-    if on_step is not None:
-      on_step(step, metrics)
+    if log is not None:
+      log.write(step, metrics)
+      if on_step is not None:
+        on_step(step, metrics)
+
+  def keep(name: str, step: int, *scored: Any, **options: Any) -> None:
+    if hosts.index:
+      return
+    # A file a step: a resumed run writes the same ones again.
+    files.write_jsonl(
+      workdir / f'rollouts/{name}-{step:06d}.jsonl',
+      rollout_records.of_groups(
+        *scored, step=step, aggregation=config.batch.aggregation, **options
+      ),
+    )
+
+  def save_merged(folder: pathlib.Path, state: train_state.TrainState) -> Any:
+    params = lora.merge(parts.frozen, state.params)
+    merged = dataclasses.replace(policy, params=params)
+    # Every process has a whole copy, one writes it.
+    params = multihost.to_local(policy.config, params, policy.mesh, 'float32')
+    if hosts.index == 0:
+      save_policy(folder, dataclasses.replace(policy, params=params), tokenizer)
+    return merged
+
+  saver = checkpoint.Saver(
+    saved, keep=config.keep_checkpoints, on_saved=made.forget
+  )
 
   def save(state: train_state.TrainState) -> None:
-    if checkpoint.latest_step(workdir / 'checkpoints') == int(state.step):
-      return  # Nothing happened since.
-    checkpoint.save(
-      workdir / 'checkpoints',
-      state,
-      extra={},
-      config=config.to_dict(),
-      keep=config.keep_checkpoints,
-    )
+    if saver.begun != int(state.step):
+      saver.save(state, extra={}, config=config.to_dict())
 
-  try:
-    with stage:
-      state = loop.train(
-        state,
-        parts,
-        loop_config,
-        log=write,
-        save=save,
-        progress=stage.update,
-        ref_params=ref_params,
-      )
-  except types.JudgeUnavailable as error:
-    raise types.JudgeUnavailable(
-      f'{error}; {workdir} holds all that was done: --resume goes on from there'
-    ) from error
-  finally:
-    log.close()
-  params = lora.merge(parts.frozen, state.params)
-  trained = dataclasses.replace(policy, params=params)
-  save_policy(workdir / 'policy', trained, tokenizer)
-  if parts.frozen:
-    hf.save_adapters(
-      workdir / 'adapters', state.params, parts.frozen.lora, config.policy
+  with contextlib.ExitStack() as stack:
+    if log is not None:
+      stack.callback(log.close)
+    stack.enter_context(saver)
+    state = loop.train(
+      state,
+      parts,
+      loop_config,
+      log=write,
+      save=save,
+      keep=keep,
+      validated=best.keeper(
+        workdir, metrics_log.read_metrics(workdir), save_merged
+      ),
+      progress=shown,
+      ref_params=ref_params,
+      made=made,
+      hosts=hosts,
+      notice=notice,
     )
+  trained = save_merged(workdir / 'policy', state)
+  if parts.frozen:
+    adapters = state.params
+    if hosts.count > 1:
+      adapters = multihost_utils.process_allgather(adapters, tiled=True)
+    if hosts.index == 0:
+      hf.save_adapters(
+        workdir / 'adapters',
+        adapters,
+        parts.frozen.lora,
+        build.policy_names(config)[0],
+      )
   return trained
 
 
@@ -205,6 +260,23 @@ def _refuse_bad_options(config: build.Config) -> None:
   advantages.group_advantages([0.0], [1], **config.advantage)
   weights.token_weights([], config.batch.aggregation)
   build.build_lora(config)
+  if config.subagent_policy and config.loop.trained_roles == 'both':
+    raise ValueError(
+      'a run trains one policy: with config.subagent_policy set '
+      "config.loop.trained_roles to 'lead', 'subagent' or 'none'"
+    )
+  if config.rollout.workflow == 'single' and (
+    config.subagent_policy or config.loop.trained_roles == 'subagent'
+  ):
+    raise ValueError(
+      "there are no subagents while config.rollout.workflow is 'single': leave "
+      'config.subagent_policy empty and do not train subagents alone'
+    )
+  if config.loop.asynchronous and config.grpo.tis_level == 'off':
+    raise ValueError(
+      'loop.asynchronous learns from rollouts of older weights: set '
+      "loop.rescore=True and grpo.tis_level='token' to weigh them"
+    )
   if config.grpo.tis_level != 'off' and not config.loop.rescore:
     raise ValueError(
       f'grpo.tis_level is {config.grpo.tis_level!r}, but without loop.rescore '
@@ -242,11 +314,13 @@ def evaluate(
   policy = policy or loaded
   tasks = build.build_tasks(config, split)
   engine = build.build_engine(config, policy)
+  engines = dict.fromkeys(rewards.ROLES, engine)
+  engines |= build.build_frozen_engines(config, tokenizer)
   progress.say(f'engine: {engine.plan}')
   stage = progress.Stage(name, len(tasks) * samples, 'rollouts')
   with build.open_judge(config) as judge, stage:
     groups, scores = runner.evaluate(
-      engine,
+      engines,
       tokenizer,
       build.build_tools(config, judge),
       tasks,

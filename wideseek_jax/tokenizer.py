@@ -115,6 +115,11 @@ class Tokenizer:
     return self._source
 
   @property
+  def vocab(self) -> dict[str, int]:
+    """Ids by token, markers included."""
+    return self._marked.get_vocab(with_added_tokens=True)
+
+  @property
   def vocab_size(self) -> int:
     """One more than the largest id."""
     return self._marked.get_vocab_size(with_added_tokens=True)

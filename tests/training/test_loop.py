@@ -3,9 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from tests.agents import helpers
 from wideseek_jax import testing, types
-from wideseek_jax.tasks import tables
-from wideseek_jax.training import loop
+from wideseek_jax.rl import weights as weights_lib
+from wideseek_jax.tasks import rewards, tables
+from wideseek_jax.training import batching, loop
 
 
 def test_every_epoch_visits_every_task_once():
@@ -86,6 +88,46 @@ def test_advantages_count_trained_turns():
   np.testing.assert_allclose(got, [1, -1 / 2, -1 / 4], rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+  ('roles', 'weights', 'advantages'),
+  [
+    # 1/2 · 1/2 · 1/3, 1/2 · 1/2 · 1/1 and 1/2 · 1/1 · 1/2; 1 - 0 and 0 - 1.
+    ('both', ([1 / 12, 1 / 4], [1 / 4]), [1, -1]),
+    # Its lead is the only agent of the first rollout that counts: 1/2 · 1/3.
+    ('lead', ([1 / 6, 0], [1 / 4]), [1, -1]),
+    # 1/2 · 1/1; the second rollout has nothing that trains, so that the first
+    # is compared with nobody.
+    ('subagent', ([0, 1 / 2], [0]), [0, 0]),
+    ('none', ([0, 0], [0]), [0, 0]),
+  ],
+)
+def test_only_the_roles_that_train_have_weights(roles, weights, advantages):
+  """A lead of three turns with a subagent of one; a lead of two turns."""
+  made = [_scored(1.0, 3, 1), _scored(0.0, 2)]
+  groups, scores = [[r for r, _ in made]], [[s for _, s in made]]
+  roles = rewards.TRAINED_ROLES[roles]
+  masks = [rewards.trained_mask(*pair, roles) for pair in made]
+  (found,) = weights_lib.token_weights([masks])
+  # Each second token is sampled.
+  sampled = [[list(agent[1::2]) for agent in agents] for agents in found]
+  expected = [
+    [[weight] * count for weight, count in zip(own, counts, strict=True)]
+    for own, counts in zip(weights, ((3, 1), (2,)), strict=True)
+  ]
+  for ours, theirs in zip(sampled, expected, strict=True):
+    for one, other in zip(ours, theirs, strict=True):
+      np.testing.assert_allclose(one, other, rtol=1e-6)
+  (got,) = loop.score_advantages(
+    groups, scores, roles, estimator='rloo', level='turn'
+  )
+  np.testing.assert_allclose(got, advantages, rtol=1e-6)
+
+
+def test_roles_that_there_are_not():
+  with pytest.raises(ValueError, match="'leads' is none of .*'subagent'"):
+    loop.LoopConfig(trained_roles='leads')
+
+
 def test_minibatches_must_divide_the_tasks():
   with pytest.raises(ValueError, match='tasks_per_step 8 does not divide'):
     loop.LoopConfig(tasks_per_step=8, minibatches=3)
@@ -113,16 +155,21 @@ class NoStats:
   """What a scripted engine counts."""
 
 
+def scripted(respond):
+  """An engine with a script and a list of the weights that it was given."""
+  engine = testing.ScriptedEngine(testing.byte_tokenizer(), respond)
+  engine.given = []
+  engine.set_params = engine.given.append
+  engine.reset_stats = lambda: None
+  engine.stats = NoStats
+  return engine
+
+
 def judged_parts(judge):
   """A loop whose policy writes a table that rules cannot judge."""
   table = types.Table(('country', 'capital'), (('Norland', 'Norville'),))
   tokenizer = testing.byte_tokenizer()
-  engine = testing.ScriptedEngine(
-    tokenizer, lambda messages, key: tables.render_table(table)
-  )
-  engine.set_params = lambda params: None
-  engine.reset_stats = lambda: None
-  engine.stats = NoStats
+  engine = scripted(lambda messages, key: tables.render_table(table))
   return loop.Parts(
     engine=engine,
     tokenizer=tokenizer,
@@ -168,3 +215,74 @@ def test_a_dead_judge_leaves_a_state_to_resume_from(last):
     # One of two rows, all of it right: 2 · 2 / (2 + 4) with the judge's word.
     assert rows[0][1]['rollout/item_f1'] == pytest.approx(2 / 3)
     assert rows[0][1]['valid/judge_asked'] == 1
+
+
+@pytest.mark.parametrize('trained', ['lead', 'subagent', 'none'])
+def test_of_two_policies_one_is_trained_and_the_other_left_alone(trained):
+  def lead(messages, key):
+    if len(messages) == 2:
+      return helpers.fan_out('Norland', 'Sorland')
+    # One of two rollouts is right.
+    return tables.render_table(testing.COUNTRIES.table) if key[3] else 'So.'
+
+  engines = {
+    'lead': scripted(lead),
+    'subagent': scripted(lambda messages, key: 'I do not know.'),
+  }
+  frozen = 'lead' if trained == 'subagent' else 'subagent'
+  (own,) = engines.keys() - {frozen}
+  batches = []
+
+  def step(state, batch, ref):
+    batches.append(batch)
+    return State(state.step + 1, 'new'), {}
+
+  parts = dataclasses.replace(
+    judged_parts(None),
+    engine=engines[own],
+    frozen_engines={frozen: engines[frozen]},
+    step=step,
+    rollout={'group_size': 2, 'prompt_style': 'compact', 'max_lead_turns': 2},
+  )
+  config = loop.LoopConfig(num_steps=1, tasks_per_step=1, trained_roles=trained)
+  rows = []
+  loop.train(
+    State(0),
+    parts,
+    config,
+    log=lambda step, metrics: rows.append(metrics),
+    save=lambda state: None,
+  )
+  assert engines[own].given == [None, 'new'] and engines[frozen].given == []
+  (batch,) = batches
+  text = testing.byte_tokenizer().decode(batch.targets[batch.weights != 0])
+  agents = batching.batch_stats(batch).segments
+  if trained == 'none':
+    assert agents == 0 and text == ''
+  elif trained == 'subagent':
+    # Those of the rollout that had an answer of the right form.
+    assert agents == 2 and text == 'I do not know.<|im_end|>' * 2
+  else:
+    assert agents == 2 and 'I do not' not in text
+    assert 'create_sub_agents' in text and 'So.<|im_end|>' in text
+
+
+def test_every_validation_is_told_and_logged():
+  told, rows = [], []
+  loop.train(
+    State(0),
+    judged_parts(lambda prompts: ['{"1": true}'] * len(prompts)),
+    loop.LoopConfig(num_steps=3, tasks_per_step=1, eval_every=2),
+    log=lambda step, metrics: rows.append(metrics),
+    save=lambda state: None,
+    validated=lambda state, metrics: told.append((state, metrics)),
+  )
+  ((state, metrics),) = told
+  assert state == State(2)
+  assert metrics['valid/item_f1'] == pytest.approx(2 / 3)
+  assert metrics.items() <= rows[1].items()
+  assert [any(n.startswith('valid/') for n in row) for row in rows] == [
+    False,
+    True,
+    False,
+  ]

@@ -53,6 +53,7 @@ class Device:
     prefill_len: int,
     prefill_rows: int,
     dtype: jnp.dtype,
+    fixed_shapes: bool,
   ):
     """Makes empty pages; `how` reads them, the others as in `engine.Engine`."""
     table = sharding.DECODE_TABLE
@@ -85,6 +86,12 @@ class Device:
     lens = {page_size * 2**i for i in range(halvings)} | {prefill_len}
     self._read_lens = tuple(sorted(lens))
     self._read_rows = tuple(sorted({self.num_shards, self.prefill_rows}))
+    if fixed_shapes:
+      self._contexts = self._contexts[-1:]
+      self._held_before = self._held_before[-1:]
+      self._row_buckets = self._row_buckets[-1:]
+      self._read_lens = self._read_lens[-1:]
+      self._read_rows = self._read_rows[-1:]
     self._by_row = jax.sharding.NamedSharding(
       mesh, sharding.full_spec(('batch',), table)
     )

@@ -82,6 +82,7 @@ class Engine:
     memory_bytes: int = 0,
     dtype: jnp.dtype = jnp.float32,
     attention: str = 'auto',
+    fixed_shapes: bool = False,
   ):
     """Makes an engine with an empty cache.
 
@@ -103,6 +104,10 @@ class Engine:
       dtype: type of weights, activations and cache.
       attention: who reads the pages, one of `kernels.IMPLEMENTATIONS`; 'auto'
         takes the best for the devices.
+      fixed_shapes: pad every call to the largest shape. Programs of other
+        shapes round otherwise: with one shape, what a turn samples does not
+        depend to the last bit on who shares its batch. Slower where rows or
+        contexts are mostly short.
 
     Raises:
       ValueError: a size is below 1 or does not fit another or the attention
@@ -156,6 +161,7 @@ class Engine:
       prefill_len=prefill_len,
       prefill_rows=prefill_rows,
       dtype=dtype,
+      fixed_shapes=fixed_shapes,
     )
     self._meter = stats.Meter()
     self._shards = shards.Shards(self.plan, max_context, self._meter)

@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 
 def evaluate(
-  engine: types.Engine,
+  engine: rollout_lib.Engines,
   tokenizer: Any,
   tools: types.Tools,
   tasks: Sequence[types.Task],
@@ -33,7 +33,7 @@ def evaluate(
   """Makes `samples` rollouts of every task and scores them.
 
   Args:
-    engine: holds the policy.
+    engine: holds the policy; a mapping gives each role its own.
     tokenizer: the policy's.
     tools: what the agents may ask.
     tasks: what they are asked.

@@ -20,6 +20,13 @@ from wideseek_jax.tasks import judged as judged_lib
 from wideseek_jax.tasks import metrics, tables
 
 ROLES: tuple[types.Role, ...] = ('lead', 'subagent', 'single')
+# What may be trained, by name: a single agent is a lead without subagents.
+TRAINED_ROLES: dict[str, tuple[types.Role, ...]] = {
+  'both': ROLES,
+  'lead': ('lead', 'single'),
+  'subagent': ('subagent',),
+  'none': (),
+}
 
 # Failures that depend on how fast the machine is.
 _STOPPED = {types.TIME_LIMIT_FAILED, types.TAIL_CUT_FAILED}

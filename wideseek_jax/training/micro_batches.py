@@ -71,11 +71,16 @@ def put_batch(batch: batching.Batch, mesh: jax.sharding.Mesh) -> batching.Batch:
 
   Every process gives the same batch and keeps what is its own devices'.
   """
-  return jax.tree.map(
-    lambda array, shape: jax.device_put(array, shape.sharding),
-    batch,
-    batch_shapes(batch, mesh),
-  )
+
+  def put(array, shape):
+    if isinstance(array, jax.Array):
+      return jax.device_put(array, shape.sharding)
+    # Given a NumPy array, device_put sends it around to see if all have it.
+    return sharding.make_array(
+      array.shape, shape.sharding, lambda index: array[index]
+    )
+
+  return jax.tree.map(put, batch, batch_shapes(batch, mesh))
 
 
 def make_scorer(

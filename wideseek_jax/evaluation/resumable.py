@@ -1,0 +1,275 @@
+"""An evaluation that goes on where it was killed, and ends the same.
+
+In come a benchmark and a way to make rollouts; out go, in one folder, a line of
+`rollouts.jsonl` for every rollout as it ends and a line of `results.jsonl` for
+every score. What stands there is not made again: rollouts are addressed, so
+that those which are missing are what they would have been. Scores are made in
+a thread: the engine never waits for a judge.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import itertools
+import json
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from wideseek_jax import files, progress, types
+from wideseek_jax.evaluation import (
+  benchmarks,
+  copying,
+  lines,
+  rollout_records,
+)
+from wideseek_jax.tasks import rewards
+
+ROLLOUTS, RESULTS, SETTINGS = (
+  'rollouts.jsonl',
+  'results.jsonl',
+  'evaluation.json',
+)
+# Scores are lost with the batch that they are made in.
+_MOST_AT_ONCE = 64
+
+Place = tuple[types.Task, int]
+# Makes the rollouts of places and hands each to the function as it ends.
+Roll = Callable[[Sequence[Place], Callable[[types.Rollout], None]], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """A whole evaluation.
+
+  Attributes:
+    rows: one a rollout: task_id, sample, labels, all numbers; by task and
+      sample.
+    attempts: the answers, in the same order.
+    problems: what was skipped, each with file and line.
+  """
+
+  rows: list[benchmarks.Row]
+  attempts: list[benchmarks.Attempt]
+  problems: list[str]
+
+
+def claim(folder: files.Path, settings: dict[str, Any]) -> None:
+  """Makes the folder for an evaluation, or goes on with the same one.
+
+  Raises:
+    FileExistsError: it holds an evaluation with other settings, or something
+      else that would be overwritten.
+  """
+  folder = pathlib.Path(folder)
+  path = folder / SETTINGS
+  settings = json.loads(json.dumps(settings))
+  if path.exists():
+    there = json.loads(path.read_text(encoding='utf-8'))
+    names = there.keys() | settings.keys()
+    for name in sorted(names):
+      if there.get(name) != settings.get(name):
+        raise FileExistsError(
+          f'{folder} holds an evaluation with {name} {there.get(name)!r}, not '
+          f'{settings.get(name)!r}; name another --workdir'
+        )
+    return
+  for name in (RESULTS, ROLLOUTS):
+    if (folder / name).exists():
+      raise FileExistsError(
+        f'{folder} holds results already, of an unknown evaluation; name '
+        f'another --workdir'
+      )
+  files.write_text(path, json.dumps(settings, indent=2) + '\n')
+
+
+def evaluate(
+  benchmark: benchmarks.Benchmark,
+  folder: files.Path,
+  roll: Roll,
+  *,
+  samples: int,
+  reward: dict[str, Any],
+  judge: types.Judge | None = None,
+  name: str = 'evaluation',
+) -> Outcome:
+  """Makes and scores what the folder lacks of `samples` rollouts a task.
+
+  Args:
+    benchmark: the tasks and their score.
+    folder: see `claim`.
+    roll: makes rollouts; not called if none is missing.
+    samples: rollouts a task.
+    reward: arguments of `rewards.score`.
+    judge: for scores that need one.
+    name: what the progress line calls it.
+
+  Raises:
+    types.JudgeUnavailable: there is no judge; what was done is kept.
+  """
+  folder = pathlib.Path(folder)
+  tasks = {task.task_id: task for task in benchmark.tasks}
+  attempts, wrong = _read(folder / ROLLOUTS, lambda r: _attempt(r, tasks))
+  rows, more_wrong = _read(folder / RESULTS, lambda r: _row(r, tasks))
+  problems = [*benchmark.problems, *wrong, *more_wrong]
+  wanted = [(task, i) for task in benchmark.tasks for i in range(samples)]
+  missing = [(t, i) for t, i in wanted if (t.task_id, i) not in attempts]
+  keys = [(task.task_id, index) for task, index in wanted]
+  unscored = [key for key in keys if key in attempts and key not in rows]
+  if attempts:
+    progress.say(
+      f'{folder} has {len(wanted) - len(missing)} of {len(wanted)} rollouts, '
+      f'{len(unscored)} of them to be scored'
+    )
+  started, done = time.monotonic(), itertools.count(1)
+
+  def scored(attempt: benchmarks.Attempt, numbers: benchmarks.Row) -> None:
+    row = {'task_id': attempt.task_id, 'sample': attempt.sample}
+    row |= benchmarks.labels(tasks[attempt.task_id]) | numbers
+    _append(results_file, row)
+    rows[attempt.task_id, attempt.sample] = row
+    stage.update(next(done), _note(benchmark, rows.values()))
+
+  def ended(rollout: types.Rollout) -> None:
+    nonlocal started
+    now = time.monotonic()
+    # Since the rollout before it: they add up to the time of all of them.
+    seconds = {'wall_seconds': now - started}
+    started = now
+    record = _record(tasks[rollout.task_id], rollout, reward, seconds)
+    _append(rollouts_file, record)
+    attempt = _attempt(record, tasks)
+    attempts[attempt.task_id, attempt.sample] = attempt
+    scorer.put(attempt)
+
+  with (
+    (folder / ROLLOUTS).open('a', encoding='utf-8') as rollouts_file,
+    (folder / RESULTS).open('a', encoding='utf-8') as results_file,
+    progress.Stage(name, len(missing) + len(unscored), 'rollouts') as stage,
+    _Scorer(benchmark, judge, scored) as scorer,
+  ):
+    for key in unscored:
+      scorer.put(attempts[key])
+    if missing:
+      roll(missing, ended)
+  return Outcome([rows[k] for k in keys], [attempts[k] for k in keys], problems)
+
+
+class _Scorer:
+  """Scores in a thread, all attempts that wait at once.
+
+  Args:
+    benchmark: tells the scores.
+    judge: is asked for them.
+    on_scored: called in the thread with (attempt, numbers).
+  """
+
+  def __init__(self, benchmark, judge, on_scored):
+    self._benchmark, self._judge = benchmark, judge
+    self._on_scored = on_scored
+    self._waiting = collections.deque()
+    self._jobs = collections.deque()
+    self._thread = concurrent.futures.ThreadPoolExecutor(1)
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, kind, *_):
+    self._thread.shutdown(cancel_futures=kind is not None)
+    if kind is None:
+      for job in self._jobs:
+        job.result()
+
+  def put(self, attempt: benchmarks.Attempt) -> None:
+    """Has an attempt scored; raises what scores before it have raised."""
+    while self._jobs and self._jobs[0].done():
+      self._jobs.popleft().result()
+    self._waiting.append(attempt)
+    self._jobs.append(self._thread.submit(self._drain))
+
+  def _drain(self):
+    most = min(len(self._waiting), _MOST_AT_ONCE)
+    batch = [self._waiting.popleft() for _ in range(most)]
+    if not batch:
+      return
+    found = self._benchmark.score(batch, self._judge)
+    for attempt, (numbers, asked) in zip(batch, found, strict=True):
+      counts = dict(attempt.parts) | numbers | {'judge_calls': asked}
+      self._on_scored(attempt, counts)
+
+
+def _record(
+  task: types.Task,
+  rollout: types.Rollout,
+  reward: dict[str, Any],
+  more: dict[str, float],
+) -> rollout_records.Record:
+  score = rewards.score(rollout, task, **reward)
+  if task.kind == 'wide' and task.unique_columns == task.table.columns[:1]:
+    exact, reported = copying.reported_cells(rollout, task)
+    more = more | {'exact_cells': exact, 'reported_cells': reported}
+  score = dataclasses.replace(score, parts=score.parts | more)
+  return rollout_records.make(task, rollout, score)
+
+
+def _attempt(
+  record: rollout_records.Record, tasks: dict[str, types.Task]
+) -> benchmarks.Attempt:
+  """What a record says, if it is one of these tasks."""
+  rollout_records.parse(record)
+  task = tasks.get(record['task_id'])
+  # The question as the record has it: without lone surrogates.
+  if task is None or record['task']['question'] != _plain(task.question):
+    raise ValueError(
+      f'a rollout of {record["task_id"]!r}, which is not in this task set'
+    )
+  return benchmarks.Attempt(
+    task.task_id,
+    record['sample'],
+    record['agents'][0]['answer'],
+    record['parts'],
+  )
+
+
+def _row(record: dict[str, Any], tasks: dict[str, types.Task]) -> dict:
+  task_id = lines.field(record, 'task_id', str)
+  lines.field(record, 'sample', int)
+  if task_id not in tasks:
+    raise ValueError(f'a score of {task_id!r}, which is not in this task set')
+  return record
+
+
+def _plain(text: str) -> str:
+  return text.encode('utf-8', 'backslashreplace').decode('utf-8')
+
+
+def _read(
+  path: pathlib.Path, parse: Callable[[dict[str, Any]], Any]
+) -> tuple[dict[tuple[str, int], Any], list[str]]:
+  """Records of a file that grows, by task and sample."""
+  if not path.exists():
+    return {}, []
+  cut = lines.cut_torn_end(path)
+  if cut:
+    progress.say(cut)
+  keyed = lines.read(
+    path,
+    lambda record, _: ((record['task_id'], record['sample']), parse(record)),
+    key=lambda pair: pair[0],
+  )
+  return dict(keyed[0]), keyed[1]
+
+
+def _append(file: Any, record: dict[str, Any]) -> None:
+  file.write(json.dumps(record, ensure_ascii=False) + '\n')
+  file.flush()
+
+
+def _note(benchmark: benchmarks.Benchmark, rows: Any) -> str:
+  """The running score: the first metric that any row has."""
+  for name in benchmark.metrics:
+    found = [row[name] for row in rows if name in row]
+    if found:
+      return f'{name} {sum(found) / len(found):.3f}'
+  return ''
