@@ -294,11 +294,11 @@ def test_engine_logprobs_are_those_of_the_training_program():
   assert float(metrics['ratio_mean']) == pytest.approx(1, abs=1e-4)
 
 
-def test_a_judge_in_this_process():
+def test_a_judge_in_this_process(tmp_path):
   config = small_config()
   config.judge_policy = 'packaged:tiny'
   config.judge_engine.update(num_rows=2, num_pages=32, max_context=256)
-  config.judge.max_tokens = 8
+  config.judge.update(max_tokens=8, cache=str(tmp_path / 'judge.sqlite'))
   config.summary_chars = 100
   prompts = ['Is 5 the same as five?', 'Is it?', 'x' * 10_000]
   with build.open_judge(config) as judge:
