@@ -203,7 +203,9 @@ def test_the_language_of_the_task_chooses_all_prompts(workflow):
     group_size=1,
     workflow=workflow,
   )
-  chinese = {(task, agent): '你' in text for (task, agent), text in seen.items()}
+  chinese = {
+    (task, agent): '你' in text for (task, agent), text in seen.items()
+  }
   en, zh = (zlib.crc32(code.encode()) & 0x7FFFFFFF for code in ('en', 'zh'))
   agents = (0, 1) if workflow == 'multi' else (0,)
   assert chinese == {
