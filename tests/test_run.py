@@ -208,7 +208,7 @@ def test_two_policies_need_one_tokenizer(tmp_path):
   policy, _ = build.build_policy(config)
   run.save_policy(tmp_path / 'other', policy, testing.byte_tokenizer())
   config.subagent_policy = str(tmp_path / 'other')
-  with pytest.raises(ValueError, match='the tokenizers of .*other.* differ'):
+  with pytest.raises(ValueError, match=r'the tokenizers of .*other.* differ'):
     run.evaluate(config)
 
 

@@ -124,7 +124,7 @@ def test_only_the_roles_that_train_have_weights(roles, weights, advantages):
 
 
 def test_roles_that_there_are_not():
-  with pytest.raises(ValueError, match="'leads' is none of .*'subagent'"):
+  with pytest.raises(ValueError, match=r"'leads' is none of .*'subagent'"):
     loop.LoopConfig(trained_roles='leads')
 
 
