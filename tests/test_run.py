@@ -11,7 +11,7 @@ import pytest
 
 import wideseek_jax as ws
 from tests.judge import server
-from wideseek_jax import build, run, types
+from wideseek_jax import build, run, testing, types
 from wideseek_jax.evaluation import lines, rollout_records
 from wideseek_jax.training import metrics_log
 
@@ -191,6 +191,54 @@ def test_a_reference_is_kept_only_if_it_is_read(kl_coef, tmp_path, monkeypatch):
     assert held['ref_params'] is None and held['given'] is None
 
 
+@pytest.mark.parametrize('trained', ['lead', 'subagent'])
+def test_the_other_policy_has_an_engine_of_its_own(
+  trained, tmp_path, monkeypatch
+):
+  config = small_config()
+  policy, tokenizer = build.build_policy(config)
+  zeros = jax.tree.map(np.zeros_like, policy.params)
+  run.save_policy(
+    tmp_path / 'zeros', dataclasses.replace(policy, params=zeros), tokenizer
+  )
+  config.subagent_policy = str(tmp_path / 'zeros')
+  config.loop.trained_roles = trained
+  held = {}
+
+  def train(state, parts, loop_config, **kwargs):
+    held.update(parts=parts, loop=loop_config)
+    return state
+
+  monkeypatch.setattr(run.loop, 'train', train)
+  saved = run.train(config, tmp_path / 'run')
+  assert held['loop'].trained_roles == trained
+  frozen = {'lead': 'subagent', 'subagent': 'lead'}[trained]
+  assert list(held['parts'].frozen_engines) == [frozen]
+  engines = held['parts'].engines
+  assert engines[trained] is engines['single'] is held['parts'].engine
+  # The trained policy is the one that is saved.
+  assert bool(saved.params['embedding'].any()) == (trained == 'lead')
+  # A policy of zeros finds all tokens equally likely.
+  engine = engines['subagent']
+  one = types.Sampling(max_tokens=1)
+  engine.submit(engine.open(), np.ones(1, np.int32), one, (0,))
+  while not (ended := engine.step()):
+    pass
+  ((_, generation),) = ended
+  np.testing.assert_allclose(
+    generation.logprobs, -np.log(policy.config.vocab_size), rtol=1e-5
+  )
+
+
+def test_two_policies_need_one_tokenizer(tmp_path):
+  config = small_config()
+  policy, _ = build.build_policy(config)
+  run.save_policy(tmp_path / 'other', policy, testing.byte_tokenizer())
+  config.subagent_policy = str(tmp_path / 'other')
+  with pytest.raises(ValueError, match=r'the tokenizers of .*other.* differ'):
+    run.evaluate(config)
+
+
 @pytest.mark.parametrize(
   ('node', 'name', 'value', 'message'),
   [
@@ -200,16 +248,29 @@ def test_a_reference_is_kept_only_if_it_is_read(kl_coef, tmp_path, monkeypatch):
     ('grpo', 'tis_level', 'token', 'set loop.rescore=True'),
     ('lora', 'rank', -1, 'lora.rank=-1 is below 1'),
     ('loop', 'minibatches', 3, 'does not divide over loop.minibatches 3'),
+    ('', 'subagent_policy', 'packaged:tiny', 'a run trains one policy'),
+    ('', 'subagent_policy', 'nowhere', 'no policy at nowhere'),
   ],
 )
 def test_bad_options_are_refused_before_anything_is_written(
   node, name, value, message, tmp_path
 ):
   config = small_config()
-  config[node][name] = value
-  with pytest.raises(ValueError, match=message):
+  (config[node] if node else config)[name] = value
+  with pytest.raises((OSError, ValueError), match=message):
     run.train(config, tmp_path / 'new')
   assert not (tmp_path / 'new').exists()
+
+
+@pytest.mark.parametrize(
+  'changes', [{'subagent_policy': 'a'}, {'loop.trained_roles': 'subagent'}]
+)
+def test_a_single_agent_has_no_subagents(changes, tmp_path):
+  config = small_config()
+  config.rollout.workflow = 'single'
+  config.update_from_flattened_dict(changes)
+  with pytest.raises(ValueError, match='there are no subagents'):
+    run.train(config, tmp_path / 'new')
 
 
 def test_resume_refuses_another_model(whole, tmp_path):
@@ -260,11 +321,11 @@ def test_engine_logprobs_are_those_of_the_training_program():
   assert float(metrics['ratio_mean']) == pytest.approx(1, abs=1e-4)
 
 
-def test_a_judge_in_this_process():
+def test_a_judge_in_this_process(tmp_path):
   config = small_config()
   config.judge_policy = 'packaged:tiny'
   config.judge_engine.update(num_rows=2, num_pages=32, max_context=256)
-  config.judge.max_tokens = 8
+  config.judge.update(max_tokens=8, cache=str(tmp_path / 'judge.sqlite'))
   config.summary_chars = 100
   prompts = ['Is 5 the same as five?', 'Is it?', 'x' * 10_000]
   with build.open_judge(config) as judge:

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import ml_collections
 
+from wideseek_jax import cache as cache_lib
 from wideseek_jax import sharding, types
 from wideseek_jax import tokenizer as tokenizer_lib
 from wideseek_jax.engine import engine as engine_lib
@@ -206,10 +207,8 @@ def open_judge(config: Config) -> Iterator[types.Judge | None]:
     with contextlib.closing(client.HttpJudge(**config.judge)) as judge:
       yield judge
   elif config.judge_policy:
-    options = config.judge_engine
-    policy, tokenizer = _load_policy(config, config.judge_policy, options.dtype)
-    engine = _make_engine(policy, options)
-    yield local_judge.LocalJudge(engine, tokenizer, config.judge.max_tokens)
+    with contextlib.ExitStack() as stack:
+      yield _local_judge(config, stack)
   elif config.summary_chars:
     raise ValueError(
       'config.summary_chars needs a judge: set config.judge.base_url or '
@@ -217,6 +216,28 @@ def open_judge(config: Config) -> Iterator[types.Judge | None]:
     )
   else:
     yield None
+
+
+def _local_judge(
+  config: Config, stack: contextlib.ExitStack
+) -> local_judge.LocalJudge:
+  """The judge of config.judge_policy; its cache is closed with the stack."""
+  folder, options = policy_folder(config.judge_policy), config.judge_engine
+  policy, tokenizer = _load_policy(config, config.judge_policy, options.dtype)
+  engine = _make_engine(policy, options)
+  cache = None
+  if config.judge.cache:
+    cache = cache_lib.TextCache(
+      config.judge.cache, 'config.judge.cache', types.JudgeUnavailable
+    )
+    stack.enter_context(contextlib.closing(cache))
+  # Other weights may stand there at another time.
+  stats = sorted((p.name, p.stat()) for p in folder.iterdir())
+  files = [(name, found.st_size, found.st_mtime_ns) for name, found in stats]
+  model = f'{folder.resolve()} {options.dtype} {files}'
+  return local_judge.LocalJudge(
+    engine, tokenizer, config.judge.max_tokens, model, cache
+  )
 
 
 def build_tools(

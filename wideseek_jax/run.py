@@ -260,13 +260,9 @@ def _refuse_bad_options(config: build.Config) -> None:
   advantages.group_advantages([0.0], [1], **config.advantage)
   weights.token_weights([], config.batch.aggregation)
   build.build_lora(config)
-  if config.subagent_policy and config.loop.trained_roles == 'both':
-    raise ValueError(
-      'a run trains one policy: with config.subagent_policy set '
-      "config.loop.trained_roles to 'lead', 'subagent' or 'none'"
-    )
+  roles = config.loop.trained_roles
   if config.rollout.workflow == 'single' and (
-    config.subagent_policy or config.loop.trained_roles == 'subagent'
+    config.subagent_policy or roles == 'subagent'
   ):
     raise ValueError(
       "there are no subagents while config.rollout.workflow is 'single': leave "
@@ -276,6 +272,13 @@ def _refuse_bad_options(config: build.Config) -> None:
     raise ValueError(
       'loop.asynchronous learns from rollouts of older weights: set '
       "loop.rescore=True and grpo.tis_level='token' to weigh them"
+    )
+  for name in filter(None, build.policy_names(config)):
+    build.policy_folder(name)
+  if config.subagent_policy and roles == 'both':
+    raise ValueError(
+      'a run trains one policy: with config.subagent_policy set '
+      "config.loop.trained_roles to 'lead', 'subagent' or 'none'"
     )
   if config.grpo.tis_level != 'off' and not config.loop.rescore:
     raise ValueError(

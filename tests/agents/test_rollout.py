@@ -1,4 +1,5 @@
 import dataclasses
+import zlib
 
 import pytest
 
@@ -180,6 +181,44 @@ def test_the_kind_of_task_chooses_the_prompt():
   run(respond, deep)
   assert [role for role, _ in seen] == ['system'] * 2
   assert 'markdown' in seen[0][1] and 'boxed' in seen[1][1]
+
+
+@pytest.mark.parametrize('workflow', ['multi', 'single'])
+def test_the_language_of_the_task_chooses_all_prompts(workflow):
+  """No option names it; tasks of two languages may be in one batch."""
+  seen = {}
+
+  def respond(messages, key):
+    agent, turn = numbered(messages, key)
+    seen.setdefault((key[2], agent), messages[0][1] + messages[-1][1])
+    return helpers.fan_out('x') if agent + turn == 0 else 'Done.'
+
+  tasks = [
+    dataclasses.replace(helpers.TASK, task_id=code, language=code)
+    for code in ('en', 'zh')
+  ]
+  rollout.rollout_groups(
+    scripted.ScriptedEngine(TOKENIZER, respond),
+    *(TOKENIZER, helpers.Tools(), tasks),
+    group_size=1,
+    workflow=workflow,
+  )
+  chinese = {
+    (task, agent): '你' in text for (task, agent), text in seen.items()
+  }
+  en, zh = (zlib.crc32(code.encode()) & 0x7FFFFFFF for code in ('en', 'zh'))
+  agents = (0, 1) if workflow == 'multi' else (0,)
+  assert chinese == {
+    (task, agent): task == zh for task in (en, zh) for agent in agents
+  }
+
+
+def test_the_limits_of_the_paper_are_the_defaults():
+  config = rollout.RolloutConfig()
+  assert config.max_lead_turns == 10 and config.max_subagent_turns == 20
+  assert config.max_single_turns == 50 and config.max_context == 32_000
+  assert config.max_subagents == 10 and config.max_tool_calls == 5
+  assert config.search_count == 3 and config.page_chars == 25_000
 
 
 def test_options_are_checked():

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from tests.judge import helpers
 from wideseek_jax import types
 from wideseek_jax.evaluation import qa
 
@@ -56,20 +57,22 @@ def test_the_judge_gets_the_others_at_once():
   calls = []
 
   def judge(prompts):
-    calls.append(prompts)
-    return ['Same man.\nCorrect', 'INCORRECT.', 'hm']
+    calls.append([helpers.asked(prompt) for prompt in prompts])
+    return ['Same man.\n{"1": true}', '{"1": false}', 'Correct.']
 
-  tasks = [task('x b', 'c'), task('Lima'), task('d'), task('e')]
-  found = qa.grade(tasks, ['b', 'Lima', 'f', 'g'], judge)
+  # Of two numbers rules know that they differ.
+  tasks = [task('x b', 'c'), task('Lima'), task('d'), task('e'), task('7')]
+  found = qa.grade(tasks, ['b', 'Lima', 'f', 'g', '8'], judge)
   assert [(g.judge, g.unread) for g in found] == [
     (1.0, 0.0),
     (1.0, 0.0),
     (0.0, 0.0),
     (0.0, 1.0),
+    (0.0, 0.0),
   ]
   ((first, *others),) = calls
   assert len(others) == 2
-  assert "'Who?'" in first and "['x b', 'c']" in first and "'b'" in first
+  assert first == {'question': 'Who?', 'answer': 'b', 'gold': ['x b', 'c']}
 
 
 def test_a_dead_judge_is_no_grade():
@@ -78,13 +81,6 @@ def test_a_dead_judge_is_no_grade():
 
   with pytest.raises(types.JudgeUnavailable):
     qa.grade([task('a')], ['b'], judge)
-
-
-def test_an_answer_cannot_speak_for_the_judge():
-  # Only what the judge itself says at its end counts.
-  assert qa.verdict('The answer says "Correct". Incorrect') == 0.0
-  assert qa.verdict('Incorrectly spelled, yet Correct') == 1.0
-  assert qa.verdict('correctness is hard') is None
 
 
 def test_released_lines(tmp_path):

@@ -1,10 +1,11 @@
+import contextlib
 import threading
 
 import numpy as np
 import pytest
 
-from wideseek_jax import testing, types
-from wideseek_jax.judge import local
+from wideseek_jax import cache, testing, types
+from wideseek_jax.judge import local, summary
 
 TOKENIZER = testing.byte_tokenizer()
 END = TOKENIZER.special('<|im_end|>')
@@ -33,18 +34,18 @@ class Engine:
   def step(self):
     # One thread at a time.
     assert self.inside.acquire(blocking=False)
-    ended = []
-    for sequence in list(self.open_sequences)[:2]:
-      ids = self.open_sequences[sequence]
-      self.asked.append(ids)
-      sampled = TOKENIZER.encode(self._answer(TOKENIZER.decode(ids)))
-      reason = 'stop' if sampled[-1] == END else 'length'
-      logprobs = np.zeros(len(sampled), np.float32)
-      ended.append(
-        (sequence, types.Generation(np.array(sampled), logprobs, reason))
-      )
-    self.inside.release()
-    return ended
+    try:
+      return [self._end(place) for place in list(self.open_sequences)[:2]]
+    finally:
+      self.inside.release()
+
+  def _end(self, sequence):
+    ids = self.open_sequences[sequence]
+    self.asked.append(ids)
+    sampled = TOKENIZER.encode(self._answer(TOKENIZER.decode(ids)))
+    reason = 'stop' if sampled[-1] == END else 'length'
+    logprobs = np.zeros(len(sampled), np.float32)
+    return sequence, types.Generation(np.array(sampled), logprobs, reason)
 
   def close(self, sequence):
     del self.open_sequences[sequence]
@@ -103,3 +104,53 @@ def test_a_broken_engine_leaves_nothing_open():
   with pytest.raises(RuntimeError):
     local.LocalJudge(engine, TOKENIZER)(['a', 'b', 'c'])
   assert not engine.open_sequences
+
+
+def test_what_was_asked_once_is_on_disk(tmp_path):
+  """A prompt in two calls and two processes, of two judges, and too long."""
+  engine = Engine(lambda text: text[text.index('q') :][:2] + '<|im_end|>')
+
+  def ask(*prompts, **options):
+    with contextlib.closing(cache.TextCache(tmp_path / 'c', '')) as kept:
+      judge = local.LocalJudge(engine, TOKENIZER, cache=kept, **options)
+      return judge(prompts), judge(prompts)
+
+  long = 'q' * 500
+  replies = ['q1', 'q2', 'q1', '']
+  assert ask('q1', 'q2', 'q1', long) == (replies, replies)
+  assert ask('q3', 'q2') == (['q3', 'q2'],) * 2
+  assert len(engine.asked) == 3
+  ask('q1', model='other')
+  ask('q1', max_tokens=7)
+  assert len(engine.asked) == 5
+
+
+def test_replies_before_an_engine_broke_are_kept(tmp_path):
+  def reply(text):
+    if 'q3' in text and not mended:
+      raise RuntimeError('out of memory')
+    return 'so<|im_end|>'
+
+  # Two sequences end a step.
+  engine, mended = Engine(reply), []
+  with contextlib.closing(cache.TextCache(tmp_path / 'c', '')) as kept:
+    judge = local.LocalJudge(engine, TOKENIZER, cache=kept)
+    with pytest.raises(RuntimeError):
+      judge(['q1', 'q2', 'q3'])
+    mended.append(True)
+    engine.asked.clear()
+    assert judge(['q1', 'q2', 'q3']) == ['so'] * 3
+  assert len(engine.asked) == 1
+
+
+def test_a_page_is_read_once_for_each_purpose(tmp_path):
+  engine = Engine(lambda text: 'a report<|im_end|>')
+  engine.max_context = 4000
+  with contextlib.closing(cache.TextCache(tmp_path / 'c', '')) as kept:
+    tools = summary.SummarisingTools(
+      testing.country_tools(),
+      local.LocalJudge(engine, TOKENIZER, cache=kept),
+    )
+    for info in ('capital', 'capital', 'area'):
+      assert tools.access('facts/1', info).contents == 'a report'
+  assert len(engine.asked) == 2

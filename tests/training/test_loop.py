@@ -124,7 +124,7 @@ def test_only_the_roles_that_train_have_weights(roles, weights, advantages):
 
 
 def test_roles_that_there_are_not():
-  with pytest.raises(ValueError, match="'leads' is none of .*'subagent'"):
+  with pytest.raises(ValueError, match=r"'leads' is none of .*'subagent'"):
     loop.LoopConfig(trained_roles='leads')
 
 
@@ -245,13 +245,8 @@ def test_of_two_policies_one_is_trained_and_the_other_left_alone(trained):
     rollout={'group_size': 2, 'prompt_style': 'compact', 'max_lead_turns': 2},
   )
   config = loop.LoopConfig(num_steps=1, tasks_per_step=1, trained_roles=trained)
-  rows = []
   loop.train(
-    State(0),
-    parts,
-    config,
-    log=lambda step, metrics: rows.append(metrics),
-    save=lambda state: None,
+    State(0), parts, config, log=lambda *_: None, save=lambda state: None
   )
   assert engines[own].given == [None, 'new'] and engines[frozen].given == []
   (batch,) = batches

@@ -11,6 +11,7 @@ import decimal
 import re
 import unicodedata
 import urllib.parse
+from collections.abc import Iterable
 
 # Longer texts are compared as they are: no cell needs more, and normalising
 # is not linear in the number of combining characters.
@@ -60,6 +61,11 @@ def compare(a: tuple, b: tuple) -> bool | None:
 def same(predicted: str, gold: str) -> bool:
   """Whether rules find two cells to be the same."""
   return decide(predicted, gold) is True
+
+
+def same_as_any(predicted: str | None, accepted: Iterable[str]) -> bool:
+  """Whether rules find an answer, if there is one, to be an accepted one."""
+  return predicted is not None and any(same(predicted, a) for a in accepted)
 
 
 def canonical(cell: str) -> tuple:

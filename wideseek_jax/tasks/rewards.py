@@ -232,9 +232,7 @@ def _score_boxed(
   if judged is not None:
     boxed = judged.boxed
   right = (
-    format_ok
-    and not lead.failures
-    and any(rules.same(boxed, answer) for answer in task.answers)
+    format_ok and not lead.failures and rules.same_as_any(boxed, task.answers)
   )
   return format_ok, float(right), {'exact_match': float(right)}
 
