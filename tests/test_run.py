@@ -58,7 +58,9 @@ def test_a_run_leaves_what_it_should(whole):
   best = json.loads((workdir / 'best/validation.json').read_text())
   assert best['step'] == 2
   assert best['valid/reward'] == rows[1]['valid/reward']
-  weights = [workdir / name / 'model.safetensors' for name in ('best', 'policy')]
+  weights = [
+    workdir / name / 'model.safetensors' for name in ('best', 'policy')
+  ]
   assert weights[0].read_bytes() == weights[1].read_bytes()
   config = small_config()
   config.policy = str(workdir)

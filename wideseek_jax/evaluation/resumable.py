@@ -253,12 +253,13 @@ def _read(
   cut = lines.cut_torn_end(path)
   if cut:
     progress.say(cut)
-  keyed = lines.read(
-    path,
-    lambda record, _: ((record['task_id'], record['sample']), parse(record)),
-    key=lambda pair: pair[0],
-  )
-  return dict(keyed[0]), keyed[1]
+
+  def keyed(record: dict[str, Any], _: int) -> tuple[tuple[str, int], Any]:
+    found = parse(record)
+    return (record['task_id'], record['sample']), found
+
+  pairs, problems = lines.read(path, keyed, key=lambda pair: pair[0])
+  return dict(pairs), problems
 
 
 def _append(file: Any, record: dict[str, Any]) -> None:
