@@ -51,7 +51,7 @@ def test_what_cannot_be_used_is_named_and_the_rest_is_scored(tmp_path):
     for line, (path, number, words) in zip(
       skipped,
       [
-        (data, 2, "'query' is missing"),
+        (data, 2, "'answer' is missing"),
         (data, 3, "no metric 'near'"),
         (data, 4, "the id 'ws_en_001'"),
         (data, 5, 'half of one'),
@@ -64,7 +64,7 @@ def test_what_cannot_be_used_is_named_and_the_rest_is_scored(tmp_path):
 
 
 def command(workdir):
-  options = '--tasks=3 --samples=2 --config.engine.num_rows=4'.split()
+  options = ['--tasks=3', '--samples=2', '--config.engine.num_rows=4']
   return [
     *(sys.executable, '-m', 'experiments.evaluate'),
     f'--workdir={workdir}',

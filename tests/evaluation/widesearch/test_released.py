@@ -167,5 +167,7 @@ def test_trials_of_a_folder(tmp_path):
   assert len(problems) == 2
   one, none = released.read_trials(tmp_path / 'notes.jsonl', ['b'])
   assert one['b'][0].response == 'no answer' and not none
-  with pytest.raises(FileNotFoundError, match='response.jsonl'):
-    released.read_trials(tmp_path / 'nowhere', ['a'])
+  (tmp_path / 'empty').mkdir()
+  for name, words in (('empty', r'no file \*_resp'), ('nowhere', 'nowhere')):
+    with pytest.raises(FileNotFoundError, match=words):
+      released.read_trials(tmp_path / name, ['a'])
