@@ -5,6 +5,7 @@ there, and beside it `summary.json` and `summary.md`; for WideSearch also
 `responses/` as the official scorer reads them.
 """
 
+import collections
 import dataclasses
 import functools
 import json
@@ -45,8 +46,8 @@ def run(
     name: what the progress line calls it.
 
   Returns:
-    (what `summary.json` holds: benchmark, samples, scores, costs; what was
-    skipped).
+    (what `summary.json` holds: benchmark, samples, scores, costs, and how
+    many official scores ended how; what was skipped).
 
   Raises:
     OSError, ValueError: one line on what does not fit and what to do.
@@ -172,11 +173,17 @@ def _run(
     'samples': samples,
     'scores': scores,
     'costs': summaries.costs(found.rows),
+    'statuses': collections.Counter(
+      row['status'] for row in found.rows if 'status' in row
+    ),
   }
   files.write_text(workdir / 'summary.json', json.dumps(summary, indent=2))
   table = summaries.table(scores, samples)
-  cost = summaries.cost_line(summary['costs'])
-  files.write_text(workdir / 'summary.md', f'{table}\n{cost}')
+  lines = [
+    summaries.cost_line(summary['costs']),
+    *(f'{count} {name}\n' for name, count in summary['statuses'].items()),
+  ]
+  files.write_text(workdir / 'summary.md', '\n'.join([table, *lines]))
   return summary, found.problems
 
 

@@ -165,6 +165,25 @@ def test_a_folder_holds_one_evaluation(tmp_path):
   assert (tmp_path / resumable.RESULTS).read_text() == 'kept'
 
 
+def test_a_lost_rollout_is_made_again_and_its_score_stays(tmp_path):
+  before = evaluate(tmp_path)
+  path = tmp_path / resumable.ROLLOUTS
+  path.write_text(''.join(path.read_text().splitlines(keepends=True)[1:]))
+  assert evaluate(tmp_path).rows == before.rows
+  assert not evaluate(tmp_path, stop=0).problems
+
+
+def test_one_process_at_a_time(tmp_path):
+  def roll(places, on_rollout):
+    with pytest.raises(BlockingIOError, match='another process'):
+      evaluate(tmp_path)
+    raise Killed
+
+  for _ in range(2):  # Whoever was killed holds it no more.
+    with pytest.raises(Killed):
+      resumable.evaluate(FACTS, tmp_path, roll, samples=1, reward={})
+
+
 def test_a_hostile_answer_survives_the_file(tmp_path):
   text = '\ud800 \x00 \u2028 </script> \\boxed{she}'
   task = types.Task('c', 'Who \ud800?', 'deep', answers=('she',))
