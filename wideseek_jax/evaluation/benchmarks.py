@@ -118,7 +118,7 @@ def widesearch(
     return [(dataclasses.asdict(result), asked) for result, asked in found]
 
   return Benchmark(
-    'widesearch',
+    'widesearch strict' if strict else 'widesearch',
     tuple(query.task for query in queries),
     ('f1_by_item', 'f1_by_row', 'score'),
     score,

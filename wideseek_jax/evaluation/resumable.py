@@ -7,14 +7,14 @@ that those which are missing are what they would have been. Scores are made in
 a thread: the engine never waits for a judge.
 """
 
-import collections
-import concurrent.futures
+import contextlib
 import dataclasses
+import fcntl
 import itertools
 import json
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from wideseek_jax import files, progress, types
@@ -24,6 +24,7 @@ from wideseek_jax.evaluation import (
   lines,
   rollout_records,
 )
+from wideseek_jax.evaluation import scorer as scorer_lib
 from wideseek_jax.tasks import rewards
 
 ROLLOUTS, RESULTS, SETTINGS = (
@@ -31,8 +32,6 @@ ROLLOUTS, RESULTS, SETTINGS = (
   'results.jsonl',
   'evaluation.json',
 )
-# Scores are lost with the batch that they are made in.
-_MOST_AT_ONCE = 64
 
 Place = tuple[types.Task, int]
 # Makes the rollouts of places and hands each to the function as it ends.
@@ -106,9 +105,23 @@ def evaluate(
     name: what the progress line calls it.
 
   Raises:
+    BlockingIOError: another process is at it.
     types.JudgeUnavailable: there is no judge; what was done is kept.
   """
   folder = pathlib.Path(folder)
+  with _alone(folder):
+    return _evaluate(benchmark, folder, roll, samples, reward, judge, name)
+
+
+def _evaluate(
+  benchmark: benchmarks.Benchmark,
+  folder: pathlib.Path,
+  roll: Roll,
+  samples: int,
+  reward: dict[str, Any],
+  judge: types.Judge | None,
+  name: str,
+) -> Outcome:
   tasks = {task.task_id: task for task in benchmark.tasks}
   attempts, wrong = _read(folder / ROLLOUTS, lambda r: _attempt(r, tasks))
   rows, more_wrong = _read(folder / RESULTS, lambda r: _row(r, tasks))
@@ -140,14 +153,16 @@ def evaluate(
     record = _record(tasks[rollout.task_id], rollout, reward, seconds)
     _append(rollouts_file, record)
     attempt = _attempt(record, tasks)
-    attempts[attempt.task_id, attempt.sample] = attempt
-    scorer.put(attempt)
+    key = attempt.task_id, attempt.sample
+    attempts[key] = attempt
+    if key not in rows:  # It may be there though its rollout was lost.
+      scorer.put(attempt)
 
   with (
     (folder / ROLLOUTS).open('a', encoding='utf-8') as rollouts_file,
     (folder / RESULTS).open('a', encoding='utf-8') as results_file,
     progress.Stage(name, len(missing) + len(unscored), 'rollouts') as stage,
-    _Scorer(benchmark, judge, scored) as scorer,
+    scorer_lib.Scorer(benchmark, judge, scored) as scorer,
   ):
     for key in unscored:
       scorer.put(attempts[key])
@@ -156,47 +171,18 @@ def evaluate(
   return Outcome([rows[k] for k in keys], [attempts[k] for k in keys], problems)
 
 
-class _Scorer:
-  """Scores in a thread, all attempts that wait at once.
-
-  Args:
-    benchmark: tells the scores.
-    judge: is asked for them.
-    on_scored: called in the thread with (attempt, numbers).
-  """
-
-  def __init__(self, benchmark, judge, on_scored):
-    self._benchmark, self._judge = benchmark, judge
-    self._on_scored = on_scored
-    self._waiting = collections.deque()
-    self._jobs = collections.deque()
-    self._thread = concurrent.futures.ThreadPoolExecutor(1)
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, kind, *_):
-    self._thread.shutdown(cancel_futures=kind is not None)
-    if kind is None:
-      for job in self._jobs:
-        job.result()
-
-  def put(self, attempt: benchmarks.Attempt) -> None:
-    """Has an attempt scored; raises what scores before it have raised."""
-    while self._jobs and self._jobs[0].done():
-      self._jobs.popleft().result()
-    self._waiting.append(attempt)
-    self._jobs.append(self._thread.submit(self._drain))
-
-  def _drain(self):
-    most = min(len(self._waiting), _MOST_AT_ONCE)
-    batch = [self._waiting.popleft() for _ in range(most)]
-    if not batch:
-      return
-    found = self._benchmark.score(batch, self._judge)
-    for attempt, (numbers, asked) in zip(batch, found, strict=True):
-      counts = dict(attempt.parts) | numbers | {'judge_calls': asked}
-      self._on_scored(attempt, counts)
+@contextlib.contextmanager
+def _alone(folder: pathlib.Path) -> Iterator[None]:
+  """Keeps other processes from writing here, as long as this one lives."""
+  with (folder / ROLLOUTS).open('a') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise BlockingIOError(
+        f'another process writes in {folder}; wait for it or name another '
+        f'--workdir'
+      ) from None
+    yield
 
 
 def _record(
@@ -253,12 +239,13 @@ def _read(
   cut = lines.cut_torn_end(path)
   if cut:
     progress.say(cut)
-  keyed = lines.read(
-    path,
-    lambda record, _: ((record['task_id'], record['sample']), parse(record)),
-    key=lambda pair: pair[0],
-  )
-  return dict(keyed[0]), keyed[1]
+
+  def keyed(record: dict[str, Any], _: int) -> tuple[tuple[str, int], Any]:
+    found = parse(record)
+    return (record['task_id'], record['sample']), found
+
+  pairs, problems = lines.read(path, keyed, key=lambda pair: pair[0])
+  return dict(pairs), problems
 
 
 def _append(file: Any, record: dict[str, Any]) -> None:
