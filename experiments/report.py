@@ -23,9 +23,7 @@ _LIMIT = flags.DEFINE_integer(
 
 def main() -> None:
   path = pathlib.Path(_OUT.value or f'{_WORKDIR.value}/report.html')
-  count, problems = report_page.write(
-    _WORKDIR.value, path, limit=_LIMIT.value
-  )
+  count, problems = report_page.write(_WORKDIR.value, path, limit=_LIMIT.value)
   size = path.stat().st_size / 1e6
   print(f'{path}: {count} rollouts, {size:.1f} MB. Open it in a browser.')
   experiment_flags.report_skipped(problems)

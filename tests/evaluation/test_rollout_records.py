@@ -108,6 +108,8 @@ def test_a_deep_task_has_no_table():
     (('sample',), '3', 'sample'),
     (('parts', 'item_f1'), 'x', 'no number'),
     (('task', 'rows'), [['one']], '1 cells of 2'),
+    (('task', 'kind'), 'broad', 'broad'),
+    (('task', 'unique_columns'), ['nation'], 'nation'),
     (('task', 'answers'), [1], 'no list of texts'),
     (('agents',), [], 'no agents'),
     (('agents', 0), 'x', 'no object'),

@@ -101,7 +101,10 @@ def write(
     'tasks': [],
     'rollouts': [],
   }
-  with files.replacing(path) as partial, partial.open('w', encoding='utf-8') as f:
+  with (
+    files.replacing(path) as partial,
+    partial.open('w', encoding='utf-8') as f,
+  ):
     f.write(head)
     for number, (place, record) in enumerate(_reread(picked)):
       f.write(_data(f'r{number}', _enter(index, workdir, place, record)))
@@ -171,9 +174,7 @@ def _pick(places: Sequence[_Place], limit: int) -> list[_Place]:
   if len(places) > limit:
     count = max(1, count * limit // len(places))
   return [
-    place
-    for i in range(count)
-    for place in groups[i * len(groups) // count]
+    place for i in range(count) for place in groups[i * len(groups) // count]
   ]
 
 

@@ -171,11 +171,7 @@ def key(record: Record) -> tuple[str, int, int | None]:
 
 
 def gold_table(record: Record) -> types.Table | None:
-  """The gold table of a record's task; None of a deep one.
-
-  Raises:
-    ValueError: a row has not one cell a column.
-  """
+  """The gold table of a record's task; None of a deep one."""
   task = record['task']
   if task['kind'] != 'wide':
     return None
@@ -183,10 +179,15 @@ def gold_table(record: Record) -> types.Table | None:
 
 
 def _parse_task(task: Record) -> None:
-  for name in ('question', 'kind', 'language'):
+  for name in ('question', 'language'):
     lines.field(task, name, str)
+  if lines.field(task, 'kind', str) not in ('wide', 'deep'):
+    raise ValueError(f'there is no kind of task {task["kind"]!r}')
   for name in ('columns', 'unique_columns', 'answers'):
     _texts(lines.field(task, name, list))
+  unknown = set(task['unique_columns']) - set(task['columns'])
+  if unknown:
+    raise ValueError(f'{sorted(unknown)} are no columns of the gold table')
   for row in lines.field(task, 'rows', list):
     if len(_texts(row)) != len(task['columns']):
       raise ValueError(

@@ -18,7 +18,8 @@ function answerSection(task, rollout, body) {
     section.append(compared(task, body.lines));
     if (body.parts.judge_asked) section.append(h('p', {class: 'muted'},
       'Colours are those of the rules; a judge was asked, too, and may have let more cells pass.'));
-    section.append(fold('The answer as it was written', () => block(answer || '(none)', 'mono')));
+    section.append(fold(h('span', {class: 'thought'}, 'The answer as it was written'),
+      () => block(answer || '(none)', 'mono'), {class: 'folded'}));
   } else {
     const right = body.parts.exact_match === 1;
     section.append(h('div', {class: 'pair'},

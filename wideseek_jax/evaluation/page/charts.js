@@ -107,7 +107,7 @@ function drawChart(chart) {
   };
   show(null);
   const figure = h('figure', {class: 'chart'},
-    h('figcaption', null, chart.title.replaceAll('_', ' '), readout), svg);
+    h('figcaption', null, named(chart.title), readout), svg);
   figure.onpointermove = (event) => {
     const box = svg.getBoundingClientRect();
     const place = (event.clientX - box.left) / box.width * width;
@@ -125,7 +125,7 @@ function tickText(tick, ticks) {
   const gap = Math.abs(ticks[1] - ticks[0]);
   const size = Math.max(...ticks.map(Math.abs));
   if (tick === 0) return '0';
-  if (size >= 1e5 || size < 1e-3) return tick.toExponential(0).replace('-', '−');
+  if (size >= 1e5 || size < 1e-3) return tick.toExponential(0).replaceAll('-', '−');
   if (size >= 1e4) return `${+(tick / 1e3).toFixed(1)}k`;
   const digits = Math.max(0, Math.ceil(-Math.log10(gap) - 1e-9));
   return tick.toFixed(digits).replace('-', '−');

@@ -156,5 +156,5 @@ function rolloutView(index, place) {
       h('div', {class: 'turns'}, turns)),
     h('section', {class: 'card'}, fold(h('h3', null, 'All parts of the score'), () =>
       h('dl', {class: 'parts'}, Object.entries(body.parts).map(([name, value]) =>
-        h('div', null, h('dt', null, shown(name.replaceAll('_', ' '))), h('dd', null, number(value))))))));
+        h('div', null, h('dt', null, shown(named(name))), h('dd', null, number(value))))))));
 }

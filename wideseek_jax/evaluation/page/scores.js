@@ -51,7 +51,7 @@ function scoresTable(scores) {
       h('thead', null, h('tr', null,
         h('th', null, 'Rollouts of'), h('th', {class: 'num'}, 'step'),
         h('th', {class: 'num'}, 'tasks'), h('th', {class: 'num'}, 'rollouts'),
-        names.map((name) => h('th', null, name.replaceAll('_', ' '))))),
+        names.map((name) => h('th', null, named(name))))),
       h('tbody', null, scores.map((score) => h('tr', null,
         h('td', null, shown(score.source)),
         h('td', {class: 'num'}, score.step == null ? '' : count(score.step)),
@@ -63,11 +63,11 @@ function scoresTable(scores) {
       ))))));
 }
 
-function metricsTable(run, named) {
+function metricsTable(run, several) {
   const rows = Object.entries(run.series).filter(([name, values]) =>
     name !== 'step' && values.some((v) => Number.isFinite(v)));
   return h('section', {class: 'section'},
-    h('h2', null, named ? `Training: ${plain(run.name)}` : 'Training'),
+    h('h2', null, several ? `Training: ${plain(run.name)}` : 'Training'),
     h('p', {class: 'muted'}, `${plural(run.series.step.length, 'step')}, every metric that was logged.`),
     h('div', {class: 'scroll'}, h('table', {class: 'plain'},
       h('thead', null, h('tr', null, h('th', null, 'metric'),

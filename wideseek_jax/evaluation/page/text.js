@@ -80,11 +80,14 @@ function number(value, digits = 3) {
   if (value == null) return '–';
   if (value === 0) return '0';
   const size = Math.abs(value);
-  if (size >= 1e6 || size < 1e-3) return value.toExponential(1).replace('-', '−');
+  if (size >= 1e6 || size < 1e-3) return value.toExponential(1).replaceAll('-', '−');
   if (size >= 1000) return count(value).replace('-', '−');
   return value.toFixed(size >= 100 ? 1 : digits).replace('-', '−');
 }
 
 const signed = (value) => (value > 0 ? '+' : '') + number(value, 2);
+
+// A metric's name as words.
+const named = (name) => name.replaceAll('_', ' ').replace(/\bf1\b/, 'F1');
 
 const plural = (n, word) => `${count(n)} ${word}${n === 1 ? '' : 's'}`;
