@@ -10,14 +10,16 @@ from absl import flags
 from experiments import flags as experiment_flags
 from wideseek_jax.tasks import facts
 from wideseek_jax.tasks.facts import second
-from wideseek_jax.tasks.pipeline import offline, stages
-from wideseek_jax.tools import local, search
+from wideseek_jax.tasks.pipeline import offline, page, stages
+from wideseek_jax.tools import corpus, local, search
 
-_SOURCE = flags.DEFINE_string('source', 'facts', 'facts.')
+_SOURCE = flags.DEFINE_enum('source', 'facts', ['facts'], 'What to ask about.')
 _NUM = flags.DEFINE_integer('num', 20_000, 'Tasks in all.', lower_bound=2)
-_OUT = flags.DEFINE_string('out', None, 'Folder of the data set.', required=True)
+_OUT = flags.DEFINE_string('out', None, 'Folder to fill.', required=True)
 _SEED = flags.DEFINE_integer('seed', 0, 'Decides what is asked.')
-_OVERSAMPLE = flags.DEFINE_float('oversample', 1.0, 'Factor of items drawn.', lower_bound=0.01)
+_OVERSAMPLE = flags.DEFINE_float(
+  'oversample', 1.0, 'Factor of the items that are drawn.', lower_bound=0.01
+)
 
 
 def main() -> None:
@@ -29,16 +31,27 @@ def main() -> None:
     place: round(count * offline.OVERSAMPLE[place[1]] * _OVERSAMPLE.value)
     for place, count in wanted.items()
   }
-  told = second.second_facts(world)
-  print(time.monotonic()-started)
-  back_end = offline.FactsBackEnd(world, told, drawn, _SEED.value)
+  back_end = offline.FactsBackEnd(
+    world, second.second_facts(world), drawn, _SEED.value
+  )
+  settings = {
+    'source': _SOURCE.value,
+    'world': world.fingerprint,
+    'num': _NUM.value,
+    'seed': _SEED.value,
+    'oversample': _OVERSAMPLE.value,
+  }
   tools = local.LocalTools(pages, search.SearchIndex(pages))
-  settings = {'source': _SOURCE.value, 'world': world.fingerprint, 'num': _NUM.value, 'seed': _SEED.value, 'oversample': _OVERSAMPLE.value}
   manifest = stages.run(_OUT.value, back_end, tools, wanted, settings)
+  corpus.save_jsonl(pages, f'{_OUT.value}/corpus.jsonl')
+  took = time.monotonic() - started
+  report = page.write(_OUT.value, {'seconds': f'{took:.0f}'})
   for row in manifest['funnel']:
-    print(row['stage'], row['kind'], row['in'], '→', row['out'], row['rejected'])
-  print(manifest['tasks'], manifest['fingerprint'])
-  print(f'{time.monotonic() - started:.0f} s')
+    print(f'{row["stage"]:12} {row["kind"]} {row["in"]:7} → {row["out"]:7}')
+    for reason, count in row['rejected'].items():
+      print(f'{count:30} {reason}')
+  print(f'{manifest["tasks"]} in {took:.0f} s')
+  print(f'fingerprint {manifest["fingerprint"]}: {report}')
 
 
 if __name__ == '__main__':

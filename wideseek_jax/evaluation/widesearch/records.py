@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from wideseek_jax.evaluation import lines
+from wideseek_jax.tasks import lines
 from wideseek_jax.evaluation.widesearch import cells
 
 NUMBERS = (

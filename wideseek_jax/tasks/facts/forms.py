@@ -85,12 +85,13 @@ class Index:
 
 
 def wide_draws(
-  facts: world.FactsWorld, split: world.Split, seed: int
+  facts: world.FactsWorld, index: Index, split: world.Split, seed: int
 ) -> Iterator[dict[str, Any]]:
   """Wide records of a split without end; they may repeat.
 
   Groups take turns, in a new order each round; a group whose things belong to
-  several splits is asked about in none.
+  several splits is asked about in none. Columns are those that the index knows
+  of the type; of a type that it does not know, any.
   """
   rng = random.Random(f'{seed} wide {split}')
   found = [
@@ -100,7 +101,7 @@ def wide_draws(
   ]
   while found:
     for group in rng.sample(found, len(found)):
-      yield _draw_wide(group, rng)
+      yield _draw_wide(group, index.known.get(group.type.name), rng)
 
 
 def deep_draws(
@@ -163,7 +164,7 @@ def refine(record: Record, index: Index) -> tuple[dict[str, Any], str]:
     return record, f'more than {_MAX_ROWS} rows'
   for column in record['columns']:
     if not all(index.value(record['type'], n, column) for n in names):
-      return record, f'not every {record["type"]} has a known {column}'
+      return record, 'a cell is not known'
   return record, ''
 
 
@@ -268,13 +269,20 @@ def question(record: Record, plural: str = '') -> tuple[str, str]:
   return f'Compare {plural} {which} by {", ".join(columns)}.', ' '.join(parts)
 
 
-def _draw_wide(group: world.Group, rng: random.Random) -> dict[str, Any]:
+def _draw_wide(
+  group: world.Group, told: set[str] | None, rng: random.Random
+) -> dict[str, Any]:
   kind = group.type
   others = [a for a in kind.attributes if a != group.attribute]
   numbers = [a for a in kind.attributes if (kind.name, a) in _NUMBERS]
   known = [
-    a for a in others if any(a in member.attributes for member in group.members)
+    a
+    for a in others
+    if (told is None or a in told)
+    and any(a in member.attributes for member in group.members)
   ]
+  if not known:
+    known = others
   columns = rng.sample(known, rng.randint(1, min(_MAX_COLUMNS, len(known))))
   record = {
     'type': kind.name,

@@ -14,7 +14,7 @@ from wideseek_jax.tasks.pipeline import filters, items
 
 # Items drawn for one that is asked for: what the filters leave of the groups
 # and links of each split.
-OVERSAMPLE: Mapping[str, float] = {'wide': 6.0, 'deep': 3.5}
+OVERSAMPLE: Mapping[str, float] = {'wide': 14.0, 'deep': 4.5}
 
 
 class FactsBackEnd:
@@ -42,9 +42,11 @@ class FactsBackEnd:
 
   def seeds(self) -> Iterator[items.Item]:
     """Wide and deep records, split by split."""
-    draws = {'wide': forms.wide_draws, 'deep': forms.deep_draws}
     for (split, kind), count in self._quotas.items():
-      found = draws[kind](self._world, split, self._seed)
+      if kind == 'wide':
+        found = forms.wide_draws(self._world, self._second, split, self._seed)
+      else:
+        found = forms.deep_draws(self._world, split, self._seed)
       for number, record in enumerate(itertools.islice(found, count)):
         yield items.Item(f'{split}-{kind}-{number}', kind, split, record)
 
@@ -72,7 +74,7 @@ class FactsBackEnd:
     )
     if not reason:
       return asked
-    return asked.reject(f'not answerable as it is: {reason.split(" known")[0]}')
+    return asked.reject(f'no unique answer: {reason}')
 
   def _answer(self, item: items.Item) -> items.Item:
     record = item.seed
