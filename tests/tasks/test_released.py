@@ -112,6 +112,8 @@ def test_every_broken_line_is_named_and_counted(tmp_path):
 
 
 def test_tasks_of_this_project_are_read_too(tmp_path):
-  task = types.Task('a', '?', 'deep', answers=('x',), metadata={'split': 'test'})
+  task = types.Task(
+    'a', '?', 'deep', answers=('x',), metadata={'split': 'test'}
+  )
   datasets.save_tasks(tmp_path / 'a.jsonl', [task])
   assert released.read_tasks(tmp_path / 'a.jsonl') == ([task], [])

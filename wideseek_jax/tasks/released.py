@@ -1,7 +1,7 @@
 """Reads the task files that others released, as they are.
 
-In come `hybrid_20k.jsonl`, `width_20k.jsonl`, `depth_20k.jsonl` and WideSearch's
-`test.jsonl` (WideSeek-R1), with the gold CSVs of WideSearch if they are there,
+In come hybrid_20k.jsonl, width_20k.jsonl, depth_20k.jsonl and WideSearch's
+test.jsonl (WideSeek-R1), with the gold CSVs of WideSearch if they are there,
 the `test.jsonl` of the seven question sets (ASearcher), or tasks that this
 project saved; out go tasks and the problems of lines that give none. What a
 line is, its fields say (SPEC C.3, C.4).
@@ -42,9 +42,13 @@ def read_tasks(
     if 'kind' in record and 'task_id' in record:
       return datasets.parse_task(record)
     ids = ('instance_id', 'qid', 'idx', 'id')
-    task_id = next((record[i] for i in ids if record.get(i) is not None), number)
+    task_id = next(
+      (record[i] for i in ids if record.get(i) is not None), number
+    )
     task_id = f'{name}/{task_id}' if name else str(task_id)
-    if record.get('is_markdown', 'evaluation' in record or 'unique_columns' in record):
+    if record.get(
+      'is_markdown', 'evaluation' in record or 'unique_columns' in record
+    ):
       return wide_task(record, task_id, folder)
     return deep_task(record, task_id)
 
@@ -77,7 +81,9 @@ def wide_task(
   if not isinstance(evaluation, dict):
     raise ValueError('evaluation is no object')
   if required := evaluation.get('required'):
-    table = metrics.align_columns(gold, _texts({'required': required}, 'required'))
+    table = metrics.align_columns(
+      gold, _texts({'required': required}, 'required')
+    )
     if table is None:
       raise ValueError(f'of {required} a column is not in {list(gold.columns)}')
     gold = table

@@ -292,9 +292,7 @@ def _draw_wide(
     'top': [],
     'columns': columns,
     'rounded': [
-      a
-      for a in columns
-      if (kind.name, a) in _NUMBERS and rng.random() < 0.5
+      a for a in columns if (kind.name, a) in _NUMBERS and rng.random() < 0.5
     ],
   }
   form = rng.choice(('all', 'all', 'bound', 'top', 'both'))
@@ -304,10 +302,14 @@ def _draw_wide(
   }
   if form == 'both':
     more = [a for a in kind.group_by if a in known and a not in columns]
-    if more:
-      a = rng.choice(more)
-      found = [m.attributes[a] for m in group.members if a in m.attributes]
-      record['where'].append([a, rng.choice(found)])
+    pairs = [
+      [a, m.attributes[a]]
+      for m in group.members
+      for a in more
+      if a in m.attributes
+    ]
+    if pairs:
+      record['where'].append(rng.choice(pairs))
   elif numbers and form != 'all':
     a = rng.choice(numbers)
     if form == 'bound' and values[a]:

@@ -120,7 +120,9 @@ def _cities(
       places_of.setdefault((row['Country'], row['City']), at)
   for entity in entities:
     attributes = entity.attributes
-    zone = zone_of(float(attributes['longitude']), float(attributes['latitude']))
+    zone = zone_of(
+      float(attributes['longitude']), float(attributes['latitude'])
+    )
     found = {'time zone': zone, 'country': zones.get(zone)}
     country = attributes.get('country', '')
     plain = fold(entity.name.removesuffix(f' ({country})'))

@@ -103,7 +103,7 @@ class Hardness:
     One search is that for the question itself with all pages that it finds,
     nine at most: what an agent has after a single turn.
     """
-    wanted = {w for text in evidence if (w := _words(text)).strip()}
+    wanted = {w for text in evidence if (w := words(text)).strip()}
     pages = [self._words(h.url) for h in self._tools.search(question, _HITS)]
     held = [{text for text in wanted if text in page} for page in pages]
     if any(found == wanted for found in held):
@@ -114,7 +114,7 @@ class Hardness:
 
   def _read(self, url: str) -> str:
     page = self._tools.access(url)
-    return _words(f'{page.title}\n{page.contents}') if page else ''
+    return words(f'{page.title}\n{page.contents}') if page else ''
 
 
 def leaks(
@@ -139,7 +139,7 @@ def leaks(
 
 def question_key(question: str) -> str:
   """Equal for questions that differ in case, accents and signs only."""
-  return _words(question)
+  return words(question)
 
 
 def _traces(task: types.Task) -> set[object]:
@@ -150,6 +150,6 @@ def _traces(task: types.Task) -> set[object]:
   return found
 
 
-def _words(text: str) -> str:
+def words(text: str) -> str:
   """Folded words between single blanks, so that `in` finds whole words."""
   return f' {" ".join(_WORD.findall(second.fold(text)))} '

@@ -18,8 +18,8 @@ from wideseek_jax.tasks import datasets
 from wideseek_jax.tasks.pipeline import items, stages
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
-  padding: 0 1rem; color: #222 }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem;
+  margin: 2rem auto; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; margin: .5rem 0; display: block;
   overflow-x: auto }
 td, th { border-bottom: 1px solid #ddd; padding: .2rem .7rem; text-align: left;
@@ -144,12 +144,14 @@ def _example(split: str, task: types.Task) -> str:
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+  numeric = ' class=n'
+
   def line(cells: Sequence[Any], tag: str) -> str:
-    found = ''.join(
-      f'<{tag}{" class=n" if isinstance(cell, int) else ""}>{_text(cell)}</{tag}>'
+    found = [
+      f'<{tag}{numeric if isinstance(cell, int) else ""}>{_text(cell)}</{tag}>'
       for cell in cells
-    )
-    return f'<tr>{found}</tr>'
+    ]
+    return f'<tr>{"".join(found)}</tr>'
 
   head = line(columns, 'th') if any(columns) else ''
   return f'<table>{head}{"".join(line(row, "td") for row in rows)}</table>'

@@ -11,7 +11,6 @@ A run that was killed goes on where it stopped and ends in the same bytes.
 """
 
 import collections
-import dataclasses
 import hashlib
 import json
 import pathlib
@@ -47,7 +46,7 @@ def quotas(num: int, kinds: Sequence[str] = KINDS) -> dict[tuple, int]:
 def run(
   folder: files.Path,
   back_end: items.BackEnd,
-  tools: types.Tools,
+  tools: types.Tools | None,
   wanted: Mapping[tuple, int],
   settings: Mapping[str, Any],
   batch: int = 256,
@@ -57,7 +56,8 @@ def run(
   Args:
     folder: where it goes.
     back_end: writes, answers and compares.
-    tools: the offline web that tells whether a question is easy.
+    tools: the offline web that tells whether a question is easy; without it
+      none is.
     wanted: how many tasks of each (split, kind).
     settings: what decides on the data set; a folder with other settings is
       refused.
@@ -73,7 +73,7 @@ def run(
   settings = json.loads(json.dumps(dict(settings)))
   _claim(folder / 'settings.json', settings)
   paths = [folder / 'stages' / f'{name}.jsonl' for name in STAGES]
-  hardness = filters.Hardness(tools)
+  hardness = tools and filters.Hardness(tools)
 
   def check(chunk: Sequence[items.Item]) -> list[items.Item]:
     return [_filter(item, hardness) for item in back_end.agree(chunk)]
@@ -195,7 +195,7 @@ def funnel(folder: files.Path) -> list[dict[str, Any]]:
   return rows
 
 
-def _filter(item: items.Item, hardness: filters.Hardness) -> items.Item:
+def _filter(item: items.Item, hardness: filters.Hardness | None) -> items.Item:
   if item.rejected:
     return item
   if item.agreement <= filters.MIN_AGREEMENT:
@@ -203,8 +203,9 @@ def _filter(item: items.Item, hardness: filters.Hardness) -> items.Item:
   gold = item.answers[0]
   if item.kind == 'wide' and len(gold.rows) < filters.MIN_ROWS:
     return item.reject(f'fewer than {filters.MIN_ROWS} rows')
-  evidence = item.evidence or [gold.text, *(c for row in gold.rows for c in row)]
-  if reason := hardness.easy(item.question, filter(None, evidence)):
+  cells = (cell for row in gold.rows for cell in row)
+  evidence = filter(None, item.evidence or [gold.text, *cells])
+  if hardness and (reason := hardness.easy(item.question, evidence)):
     return item.reject(reason)
   return item
 
