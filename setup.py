@@ -14,6 +14,7 @@ setuptools.setup(
       'policies/*/*',
       'prompts/*/*.toml',
       'prompts/*/*/*',
+      'tasks/pipeline/texts/*',
     ]
   },
   install_requires=[
@@ -53,6 +54,15 @@ setuptools.setup(
       'pytest-xdist>=3.6,<4',
       'ruff==0.17.6',
       'transformers>=5.0,<6',
+    ],
+    # Second sources of the facts (tasks/facts/second.py). Exact versions, as
+    # above: others are other answers.
+    'data': [
+      'airports==0.1.2',
+      'citipy==0.0.6',
+      'periodictable==2.1.0',
+      'tzdata',
+      'tzfpy==2.1.1',
     ],
     # Parity with transformers and peft (tests/models/test_hf_torch.py).
     'dev': ['peft>=0.21,<0.22', 'torch>=2.13,<2.14'],

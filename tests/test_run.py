@@ -12,7 +12,8 @@ import pytest
 import wideseek_jax as ws
 from tests.judge import server
 from wideseek_jax import build, run, testing, types
-from wideseek_jax.evaluation import lines, rollout_records
+from wideseek_jax.evaluation import rollout_records
+from wideseek_jax.tasks import lines
 from wideseek_jax.training import metrics_log
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from tests.agents import helpers
 from wideseek_jax import files, testing, types
-from wideseek_jax.evaluation import lines, rollout_records
+from wideseek_jax.evaluation import rollout_records
+from wideseek_jax.tasks import lines
 
 
 def rollout(text='a turn'):

@@ -11,12 +11,10 @@ import pathlib
 import re
 import string
 from collections.abc import Sequence
-from typing import Any
 
 from wideseek_jax import files, types
-from wideseek_jax.evaluation import lines
 from wideseek_jax.judge import rules
-from wideseek_jax.tasks import judged
+from wideseek_jax.tasks import judged, lines, released
 
 # Set → its folder in the release; each holds a test.jsonl.
 FOLDERS = {
@@ -98,7 +96,9 @@ def read_questions(
   """
   return lines.read(
     path,
-    lambda record, number: _task(record, f'{name}/{record.get("id", number)}'),
+    lambda record, number: released.deep_task(
+      record, f'{name}/{record.get("id", number)}'
+    ),
     key=lambda task: task.task_id,
   )
 
@@ -171,24 +171,3 @@ def _f1(answer: str, accepted: str) -> float:
   return 2 * (a & b).total() / (a.total() + b.total())
 
 
-def _task(record: dict[str, Any], task_id: str) -> types.Task:
-  question = lines.field(record, 'question', str)
-  other = 'gt' in record and 'answer' not in record
-  answers = _texts(record, 'gt' if other else 'answer')
-  more = _texts(record, 'aug_answer') if record.get('aug_answer') else []
-  return types.Task(
-    task_id,
-    question,
-    'deep',
-    # The order of the file, each text once.
-    answers=tuple(dict.fromkeys([*answers, *more])),
-  )
-
-
-def _texts(record: dict[str, Any], name: str) -> list[str]:
-  """The texts of a field; a number is as good as its digits."""
-  values = lines.field(record, name, str, list, int, float)
-  values = values if isinstance(values, list) else [values]
-  if not values or not all(type(v) in (str, int, float) for v in values):
-    raise ValueError(f'the field {name!r} is not one text or more')
-  return list(map(str, values))

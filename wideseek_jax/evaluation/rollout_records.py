@@ -9,9 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from wideseek_jax import types
-from wideseek_jax.evaluation import lines
 from wideseek_jax.rl import weights as weights_lib
-from wideseek_jax.tasks import rewards
+from wideseek_jax.tasks import lines, rewards
 
 Record = dict[str, Any]
 

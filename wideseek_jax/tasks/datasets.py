@@ -40,7 +40,7 @@ def load_tasks(path: str | os.PathLike[str]) -> list[types.Task]:
     for number, line in enumerate(file, start=1):
       place = f'{path}:{number}'
       try:
-        task = _task(json.loads(line))
+        task = parse_task(json.loads(line))
       except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
           f'{place}: not a task ({error!r}); correct the line or build the '
@@ -56,7 +56,12 @@ def load_tasks(path: str | os.PathLike[str]) -> list[types.Task]:
   return list(tasks.values())
 
 
-def _task(record: dict[str, Any]) -> types.Task:
+def parse_task(record: dict[str, Any]) -> types.Task:
+  """The task of a line that `save_tasks` wrote.
+
+  Raises:
+    KeyError, TypeError, ValueError: it is none.
+  """
   record = dict(record)
   if record.get('kind') not in ('wide', 'deep'):
     raise ValueError("kind is neither 'wide' nor 'deep'")

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from wideseek_jax import files
-from wideseek_jax.evaluation import lines
 from wideseek_jax.evaluation.widesearch import (
   asking,
   reading,
   records,
   scoring,
 )
+from wideseek_jax.tasks import lines
 
 
 @dataclasses.dataclass(frozen=True)

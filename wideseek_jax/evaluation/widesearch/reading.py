@@ -9,13 +9,12 @@ missing.
 This is not `tasks.tables`, which reads what the policy is trained to write.
 """
 
-import csv
 import io
 from collections.abc import Sequence
 
 import pandas as pd
 
-from wideseek_jax import types
+from wideseek_jax.tasks import released
 
 _FENCE = '```'
 _OPEN_FENCE = _FENCE + 'markdown'
@@ -65,10 +64,10 @@ def read_gold(text: str, required: Sequence[str]) -> pd.DataFrame:
     required: names after `column_name`.
 
   Raises:
-    ValueError: as `read_rows`, or a required column is missing.
+    ValueError: as `released.csv_table`, or a required column is missing.
   """
   # pandas would fill up or shift what this refuses.
-  read_rows(text)
+  released.csv_table(text)
   frame = pd.read_csv(io.StringIO(text))
   frame.columns = [column_name(name) for name in frame.columns]
   for name in required:
@@ -77,28 +76,6 @@ def read_gold(text: str, required: Sequence[str]) -> pd.DataFrame:
         f'the gold table has no column {name!r}, only {list(frame.columns)}'
       )
   return frame[list(required)]
-
-
-def read_rows(text: str) -> types.Table:
-  """A CSV with its cells as they are written.
-
-  Raises:
-    ValueError: there is no header, or a row has more or fewer fields.
-  """
-  # Newlines are left to the reader, which finds those inside of quotes.
-  reader = csv.reader(io.StringIO(text, newline=''))
-  header = next(reader, [])
-  if not header:
-    raise ValueError('the gold table has no header')
-  rows = []
-  for row in reader:
-    if row and len(row) != len(header):
-      raise ValueError(
-        f'the gold row in line {reader.line_num} has {len(row)} fields; its '
-        f'header has {len(header)}'
-      )
-    rows += [tuple(row)] if row else []
-  return types.Table(tuple(header), tuple(rows))
 
 
 def _block(text: str) -> str | None:

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from wideseek_jax.evaluation import lines
 from wideseek_jax.evaluation.widesearch import cells
+from wideseek_jax.tasks import lines
 
 NUMBERS = (
   'score',

@@ -15,9 +15,8 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from wideseek_jax import files, types
-from wideseek_jax.evaluation import lines
 from wideseek_jax.evaluation.widesearch import reading, records, scoring
-from wideseek_jax.tasks import metrics, tables
+from wideseek_jax.tasks import lines, metrics, released
 
 # An id becomes part of file names.
 _ID = re.compile(r'[\w.-]+')
@@ -187,7 +186,7 @@ def _query(record: dict[str, Any], folder: pathlib.Path | None) -> Query:
     lines.field(record, 'evaluation', dict, str),
     lambda required: reading.read_gold(text, required),
   )
-  table = metrics.align_columns(reading.read_rows(text), gold.table.columns)
+  table = metrics.align_columns(released.csv_table(text), gold.table.columns)
   if table is None or not table.rows:
     raise ValueError('the gold table has no rows or a required column twice')
   task = types.Task(
@@ -202,11 +201,7 @@ def _query(record: dict[str, Any], folder: pathlib.Path | None) -> Query:
 
 
 def _as_csv(markdown: str) -> str:
-  if '```' not in markdown:
-    markdown = f'```markdown\n{markdown}\n```'
-  table, reason = tables.parse_markdown_table(markdown)
-  if table is None:
-    raise ValueError(f'the answer is no Markdown table. {reason}')
+  table = released.markdown_table(markdown)
   text = io.StringIO()
   csv.writer(text).writerows([table.columns, *table.rows])
   return text.getvalue()

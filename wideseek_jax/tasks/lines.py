@@ -48,7 +48,13 @@ def read(
         if key(record) in records:
           raise ValueError(f'a line above has the id {key(record)!r}, too')
         records[key(record)] = record
-      except (ValueError, TypeError, RecursionError, csv.Error) as error:
+      except (
+        ValueError,
+        TypeError,
+        KeyError,
+        RecursionError,
+        csv.Error,
+      ) as error:
         problems.append(f'{path}:{number}: {error}')
   return list(records.values()), problems
 

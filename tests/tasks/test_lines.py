@@ -1,6 +1,6 @@
 import pytest
 
-from wideseek_jax.evaluation import lines
+from wideseek_jax.tasks import lines
 
 
 @pytest.mark.parametrize(

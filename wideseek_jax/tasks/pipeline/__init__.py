@@ -1,0 +1,1 @@
+"""From facts to tasks: questions, two answers each, filters (SPEC C.1)."""
