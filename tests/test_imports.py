@@ -16,6 +16,7 @@ PACKAGE = ROOT / 'wideseek_jax'
 FLOORS = (
   ('types', -1),
   ('files', -1),
+  ('cache', -1),
   ('config', 0),
   ('tokenizer', 0),
   ('sharding', 0),

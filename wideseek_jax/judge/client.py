@@ -18,8 +18,8 @@ from typing import Any
 
 import httpx
 
+from wideseek_jax import cache as cache_lib
 from wideseek_jax import types
-from wideseek_jax.judge import cache as cache_lib
 from wideseek_jax.judge import completions, meter
 
 # These may pass, as may a server's fault (5xx): a timeout, too many requests.
@@ -125,7 +125,11 @@ class HttpJudge:
     self._meter = meter.Meter(max_calls, max_total_tokens)
     self._dead = ''
     self._flights: dict[str, asyncio.Task[str]] = {}
-    self._cache = cache_lib.ReplyCache(cache) if cache else None
+    self._cache = (
+      cache_lib.TextCache(cache, 'config.judge.cache', types.JudgeUnavailable)
+      if cache
+      else None
+    )
     self._room = asyncio.Semaphore(concurrency)
     # Compressed replies are not asked for, since a small one may unpack to
     # any size. The pool has no limit of its own: httpcore 1.0 loses places of
