@@ -146,7 +146,14 @@ def test_hybrid_ranking_adds_reciprocal_ranks():
   )
   found, again = hybrid.retrieve(['x', 'y'], 3)
   # a 1/2; b 1/3; c 1/4 + 1/2 = 3/4; d 1/3, after b, which the text ranks.
-  assert found == again == [(_page('c'), 0.75), (_page('a'), 0.5),
-                            (_page('b'), pytest.approx(1 / 3))]
+  assert (
+    found
+    == again
+    == [
+      (_page('c'), 0.75),
+      (_page('a'), 0.5),
+      (_page('b'), pytest.approx(1 / 3)),
+    ]
+  )
   assert hybrid.retrieve(['x'], 0) == [[]]
   assert hybrid.pages(['a']) == [_page('a')]

@@ -22,9 +22,7 @@ _HEAP_BYTES = 256_000_000
 _MAX_LINES = 1000
 
 
-def build(
-  pages: Iterable[types.Page], folder: str | os.PathLike[str]
-) -> int:
+def build(pages: Iterable[types.Page], folder: str | os.PathLike[str]) -> int:
   """Indexes pages into a new folder, all of them or none.
 
   Pages that share a url are passages of one page: each is found by itself,
@@ -148,4 +146,3 @@ class TextIndex:
 
   def _of_url(self, url: str) -> tantivy.Query:
     return tantivy.Query.term_query(self._schema, 'url', url)
-
