@@ -57,7 +57,7 @@ def _open_dense(node: Any) -> retrieval.Retriever:
 def _module(name: str) -> Any:
   try:
     return importlib.import_module(f'wideseek_jax.{name}')
-  except ModuleNotFoundError as error:
+  except ImportError as error:
     raise ValueError(
       f'{error}: pip install "wideseek_jax[{_EXTRAS.get(name, "test")}]" '
       f'brings what {name} needs'

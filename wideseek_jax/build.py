@@ -25,6 +25,7 @@ from wideseek_jax.models import config as model_config
 from wideseek_jax.models import hf, transformer
 from wideseek_jax.models import lora as lora_lib
 from wideseek_jax.tasks import datasets, facts
+from wideseek_jax.tools import corpus as corpus_lib
 from wideseek_jax.tools import local, retrieval, search
 from wideseek_jax.training import grpo_step, train_state
 
@@ -277,6 +278,12 @@ def _facts_world() -> Any:
 
 
 @functools.cache
+def facts_corpus() -> corpus_lib.Corpus:
+  """The pages of the facts world."""
+  return facts.build_corpus(_facts_world())
+
+
+@functools.cache
 def _facts_tools() -> local.LocalTools:
-  corpus = facts.build_corpus(_facts_world())
+  corpus = facts_corpus()
   return local.LocalTools(corpus, search.SearchIndex(corpus))

@@ -20,8 +20,6 @@ def test_the_tools_of_the_facts_work():
       ['--config.tools.kind=text', '--config.tools.text.folder=/none', 'a'],
       'experiments.build_index',
     ),
-    (['--config.tools.kind=what'], "'what' has no index"),
-    (['one', 'two'], "what is 'two'"),
   ],
 )
 def test_what_fails_is_told_in_a_line(args, what):

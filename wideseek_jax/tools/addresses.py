@@ -19,6 +19,7 @@ _REFUSED = tuple(
     ipaddress.ip_network,
     (
       '168.63.129.16/32',  # Azure's agent: public by number, not by nature.
+      '192.0.0.0/24',  # special by RFC 6890; Pythons differ on it
       '64:ff9b:1::/48',  # NAT64 of local networks (RFC 8215)
       '2001::/32',  # Teredo tunnels
       'fec0::/10',  # site-local

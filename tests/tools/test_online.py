@@ -1,0 +1,492 @@
+"""Services and pages that behave, and above all those that do not."""
+
+import contextlib
+import gzip
+import json
+import logging
+import threading
+import time
+import zlib
+
+import pytest
+
+from tests.tools import sockets
+from wideseek_jax import types
+
+online = pytest.importorskip(
+  'wideseek_jax.tools.online', reason='needs wideseek_jax[online]'
+)
+from wideseek_jax.tools import web  # noqa: E402
+
+_KEY = 'serper-key-0123456789'
+_PAGE = b"""<html><head><title>Peru's rivers</title></head><body><nav>Home
+</nav><article><h1>Rivers</h1><p>The Rimac is a river that flows through the
+city of Lima to the Pacific Ocean. It is the most important source of water for
+the city and the port beside it, and has been used for irrigation since long
+before the city was founded. In its upper valley there are mines, dams and the
+highest railway of the continent.</p><table><tr><th>River</th><th>km</th></tr>
+<tr><td>Rimac</td><td>160</td></tr></table></article></body></html>"""
+_SECONDS = 1.0
+# What the machine may add to a deadline.
+_GRACE = 20.0
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch):
+  monkeypatch.setenv('SERPER_API_KEY', _KEY)
+
+
+@contextlib.contextmanager
+def opened(**options):
+  """Tools that may read pages from 127.0.0.1, and from no other here."""
+  defaults = {'allowed': ('127.0.0.1/32',), 'cache': '', 'per_second': 0.0}
+  with contextlib.closing(online.OnlineTools(**defaults | options)) as tools:
+    yield tools
+
+
+def found(*links):
+  hits = [{'link': x, 'title': f'T {x}', 'snippet': 's'} for x in links]
+  return json.dumps({'searchParameters': {}, 'organic': hits}).encode()
+
+
+def test_a_search_asks_the_service_and_keeps_its_hits():
+  heads = []
+
+  def answer(connection, path, head, number):
+    heads.append(head)
+    return sockets.response(found('a', 'b', 'c'), kind='application/json')
+
+  with sockets.serving(answer) as (url, _), opened(search_url=url) as tools:
+    assert tools.search('x' * 3000, 2) == [
+      types.Hit('a', 'T a', 's'),
+      types.Hit('b', 'T b', 's'),
+    ]
+    assert tools.search('rivers', 0) == []
+  (head,) = heads
+  assert head.startswith('post / ') and f'x-api-key: {_KEY}' in head
+
+
+def test_a_page_is_read_with_its_table_and_without_its_navigation():
+  with (
+    sockets.serving(lambda *_: sockets.response(_PAGE)) as (url, paths),
+    opened() as tools,
+  ):
+    page = tools.access(f'{url}/rivers?a=1#top')
+  assert paths == ['/rivers?a=1']
+  assert page.url == f'{url}/rivers?a=1' and page.title == "Peru's rivers"
+  assert 'flows through the' in page.contents and 'Home' not in page.contents
+  assert '| Rimac | 160 |' in page.contents
+
+
+def test_packed_and_plain_pages_and_those_of_other_encodings_are_read():
+  pages = {
+    '/gzip': sockets.response(gzip.compress(_PAGE), Content_Encoding='gzip'),
+    '/zlib': sockets.response(zlib.compress(_PAGE), Content_Encoding='deflate'),
+    '/text': sockets.response(
+      'Zürich'.encode('latin-1'), kind='text/plain; charset=latin-1'
+    ),
+    '/json': sockets.response(b'{"a": 1}', kind='application/json'),
+    '/odd': sockets.response(b'odd', kind='text/plain; charset=no-such'),
+    '/moved': sockets.response(status='302 Found', Location='/text'),
+  }
+  with (
+    sockets.serving(lambda c, path, *_: pages[path]) as (url, _),
+    opened() as tools,
+  ):
+    texts = {path: tools.access(url + path).contents for path in pages}
+  assert 'Rimac' in texts['/gzip'] and texts['/gzip'] == texts['/zlib']
+  assert texts['/text'] == texts['/moved'] == 'Zürich'
+  assert texts['/json'] == '{"a": 1}' and texts['/odd'] == 'odd'
+
+
+def hang(connection, *_):
+  connection.recv(1)  # Until the client gives up.
+
+
+def drip_head(connection, *_):
+  connection.sendall(b'HTTP/1.1 200 OK\r\n')
+  for number in range(10_000):
+    connection.sendall(b'X-%d: y\r\n' % number)
+    time.sleep(0.05)
+
+
+def drip_body(connection, *_):
+  connection.sendall(sockets.response(length=10_000))
+  for _ in range(10_000):
+    connection.sendall(b'x')
+    time.sleep(0.05)
+
+
+def drop(connection, *_):
+  return b''
+
+
+def half_a_head(connection, *_):
+  return b'HTTP/1.1 200 OK\r\nContent-Ty'
+
+
+def too_short(connection, *_):
+  return sockets.response(_PAGE, length=len(_PAGE) + 10)
+
+
+def huge_by_word(connection, *_):
+  return sockets.response(length=10**12)
+
+
+def huge_length(connection, *_):
+  return sockets.response(length='9' * 400)
+
+
+def endless(connection, *_):
+  connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n')
+  while True:
+    connection.sendall(b'x' * 65536)
+
+
+def gzip_bomb(connection, *_):
+  # 20 kB that unpack to 20 MB.
+  body = gzip.compress(bytes(20 * 2**20))
+  return sockets.response(body, Content_Encoding='gzip')
+
+
+def no_gzip(connection, *_):
+  return sockets.response(_PAGE, Content_Encoding='gzip')
+
+
+def torn_gzip(connection, *_):
+  return sockets.response(gzip.compress(_PAGE)[:-20], Content_Encoding='gzip')
+
+
+def odd_packing(connection, *_):
+  return sockets.response(_PAGE, Content_Encoding='zstd, gzip')
+
+
+def circle(connection, path, *_):
+  return sockets.response(status='302 Found', Location=path)
+
+
+def nowhere(connection, *_):
+  return sockets.response(status='302 Found')
+
+
+def to_file(connection, *_):
+  return sockets.response(status='302 Found', Location='file:///etc/passwd')
+
+
+def to_metadata(connection, *_):
+  return sockets.response(
+    status='302 Found', Location='http://169.254.169.254/latest/meta-data'
+  )
+
+
+def to_other_loopback(connection, *_):
+  return sockets.response(status='307 x', Location='http://127.0.0.2:1/')
+
+
+def to_a_short_number(connection, *_):
+  return sockets.response(status='302 Found', Location='http://127.2:1/')
+
+
+def fault(connection, *_):
+  return sockets.response(_PAGE, status='500 Oh')
+
+
+def busy(connection, *_):
+  return sockets.response(_PAGE, status='429 No', Retry_After='86400')
+
+
+def picture(connection, *_):
+  return sockets.response(b'\x89PNG', kind='image/png')
+
+
+def zeros(connection, *_):
+  return sockets.response(b'\x00' * 100)
+
+
+def no_text(connection, *_):
+  return sockets.response(b'<html><body></body></html>')
+
+
+def no_http(connection, *_):
+  return b'\x16\x03\x01 no http at all \r\n\r\n'
+
+
+def bad_status(connection, *_):
+  return sockets.response(_PAGE, status='999999 x')
+
+
+def many_headers(connection, *_):
+  return b'HTTP/1.1 200 OK\r\n' + b'A: b\r\n' * 200_000 + b'\r\n'
+
+
+# What an agent reads of each server, within the deadline.
+HOSTILE = [
+  (hang, 'no answer within 1 s'),
+  (drip_head, 'no answer within 1 s'),
+  (drip_body, 'no answer within 1 s'),
+  (drop, 'the connection failed (RemoteProtocolError)'),
+  (half_a_head, 'the connection failed (RemoteProtocolError)'),
+  (too_short, 'the connection failed (RemoteProtocolError)'),
+  (huge_by_word, 'the answer is larger than 1,000,000 bytes'),
+  (huge_length, 'the connection failed (RemoteProtocolError)'),
+  (endless, 'the answer is larger than 1,000,000 bytes'),
+  (gzip_bomb, 'the answer is larger than 1,000,000 bytes'),
+  (no_gzip, 'the answer is packed wrongly'),
+  (torn_gzip, 'the answer breaks off'),
+  (odd_packing, 'the answer is packed in an unknown way'),
+  (circle, 'more than 5 redirects'),
+  (nowhere, 'more than 5 redirects'),
+  (to_file, 'only http and https pages can be read'),
+  (to_metadata, '169.254.169.254 is not on the public internet'),
+  (to_other_loopback, '127.0.0.2 is not on the public internet'),
+  (to_a_short_number, '127.2 is not on the public internet'),
+  (fault, 'the server answered with status 500'),
+  (busy, 'the server answered with status 429'),
+  (picture, 'a page of type image/png cannot be read'),
+  (zeros, 'the page is no text'),
+  (no_text, 'the page has no text'),
+  (no_http, 'the connection failed (RemoteProtocolError)'),
+  (bad_status, 'the connection failed (RemoteProtocolError)'),
+  (many_headers, 'the connection failed (RemoteProtocolError)'),
+]
+
+
+@pytest.fixture(scope='module')
+def shared(tmp_path_factory):
+  """One client for all hostile servers: none may spoil it for the next."""
+  path = tmp_path_factory.mktemp('online') / 'web.sqlite'
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('SERPER_API_KEY', _KEY)
+    with opened(
+      seconds=_SECONDS, retries=0, max_bytes=10**6, cache=str(path)
+    ) as tools:
+      yield tools
+
+
+@pytest.mark.parametrize(
+  ('server', 'reason'), HOSTILE, ids=[one.__name__ for one, _ in HOSTILE]
+)
+def test_a_hostile_server_is_a_short_error_in_time(shared, server, reason):
+  with sockets.serving(server) as (url, paths):
+    start = time.monotonic()
+    with pytest.raises(web.WebError) as error:
+      shared.access(f'{url}/page')
+    assert time.monotonic() - start < _SECONDS + _GRACE
+    assert str(error.value) == reason
+    # A failure is not kept as content: the server is asked again.
+    asked = len(paths)
+    assert asked > 0
+    if reason != 'no answer within 1 s':
+      with pytest.raises(web.WebError):
+        shared.access(f'{url}/page')
+      assert len(paths) == 2 * asked
+
+
+@pytest.mark.parametrize(
+  'url',
+  [
+    *('http://127.0.0.2:1/', 'http://localhost:1/', 'http://[::1]:1/'),
+    *(
+      'http://0x7f000002:1/',
+      'http://2130706434:1/',
+      'http://169.254.169.254/',
+    ),
+    *('file:///etc/passwd', 'ftp://a.b/', 'gopher://a.b/', '/etc/passwd', ''),
+    *(
+      'http://',
+      'http:///a',
+      'http://user:pass@8.8.8.8/',
+      'http://a b/',
+      '\x00',
+    ),
+    *('http://[::1', 'http://' + 'a' * 300 + '/', 'http://a:99999/', '\ud800'),
+    'http://xn--a\u0301.invalid/',
+  ],
+)
+def test_no_private_or_odd_url_is_opened(shared, url):
+  with pytest.raises(web.WebError):
+    shared.access(url)
+
+
+def test_the_address_that_was_checked_is_the_one_that_is_asked():
+  told = ['127.0.0.1', '127.0.0.2']
+  asked = []
+
+  async def resolve(host, port):
+    asked.append(host)
+    return [told[len(asked) - 1]]
+
+  with (
+    sockets.serving(lambda *_: sockets.response(_PAGE)) as (url, _),
+    opened(resolve=resolve, retries=0) as tools,
+  ):
+    port = url.rpartition(':')[2]
+    assert tools.access(f'http://rebinding.example:{port}/').title
+    # One look-up a connection: nobody can tell another address in between.
+    assert asked == ['rebinding.example']
+    with pytest.raises(web.WebError, match='connection failed'):
+      tools.access(f'http://rebinding.example:{port}/again')
+    assert asked == ['rebinding.example'] * 2
+
+
+def test_what_passes_is_tried_again_and_what_stays_is_not():
+  statuses = {
+    '/later': ['503 a', '429 b', '200 OK'],
+    '/never': ['403 a', '200 OK'],
+    '/gone': ['404 a', '200 OK'],
+  }
+  with (
+    sockets.serving(
+      lambda c, path, *_: sockets.response(_PAGE, statuses[path].pop(0))
+    ) as (url, paths),
+    opened(retries=2) as tools,
+  ):
+    assert tools.access(f'{url}/later').title == "Peru's rivers"
+    with pytest.raises(web.WebError, match='status 403'):
+      tools.access(f'{url}/never')
+    assert tools.access(f'{url}/gone') is None
+  assert paths == ['/later'] * 3 + ['/never', '/gone']
+
+
+def test_answers_are_kept_for_all_processes_and_failures_are_not(tmp_path):
+  said = [
+    sockets.response(status='500 a'),
+    sockets.response(b'{"message": "no credit"}', kind='application/json'),
+    sockets.response(found('a'), kind='application/json'),
+  ]
+  cache = str(tmp_path / 'web.sqlite')
+  with sockets.serving(lambda *_: said.pop(0)) as (url, paths):
+    with opened(search_url=url, cache=cache, retries=0) as tools:
+      with pytest.raises(web.WebError, match='status 500'):
+        tools.search('a', 1)
+      with pytest.raises(web.WebError, match='nonsense'):
+        tools.search('a', 1)
+      assert len(tools.search('a', 1)) == 1
+    with opened(search_url=url, cache=cache) as tools:
+      assert len(tools.search('a', 1)) == 1  # Nobody is left to ask.
+  assert len(paths) == 3
+
+
+def test_what_many_ask_at_once_is_asked_once():
+  def answer(*_):
+    time.sleep(0.2)
+    return sockets.response(found('a'), kind='application/json')
+
+  with (
+    sockets.serving(answer) as (url, paths),
+    opened(search_url=url) as tools,
+  ):
+    results = []
+    threads = [
+      threading.Thread(target=lambda: results.append(tools.search('a', 1)))
+      for _ in range(8)
+    ]
+    for thread in threads:
+      thread.start()
+    for thread in threads:
+      thread.join()
+  assert len(paths) == 1 and results == [[types.Hit('a', 'T a', 's')]] * 8
+
+
+@pytest.mark.parametrize(
+  'body',
+  [
+    *(b'', b'[]', b'null', b'{"organic": 3, "searchParameters": {}}'),
+    *(b'{"organic": [3]}', b'{"organic": [{}]}', b'[' * 100_000, b'\xff'),
+  ],
+)
+def test_a_service_that_answers_nonsense_is_an_error(body):
+  with (
+    sockets.serving(lambda *_: sockets.response(body)) as (url, _),
+    opened(search_url=url) as tools,
+    pytest.raises(web.WebError, match='answered nonsense'),
+  ):
+    tools.search('a', 3)
+
+
+def test_a_reader_is_asked_for_public_pages_only_and_told_no_secrets(
+  monkeypatch, caplog
+):
+  """Keys go to their service and are seen nowhere else."""
+  caplog.set_level(logging.DEBUG)
+  monkeypatch.setenv('JINA_API_KEY', 'jina-key-987')
+  texts = [
+    'Title: Rivers\n\nURL Source: x\n\nMarkdown Content:\njina-key-987 Rimac',
+    'Title: x\n\nWarning: Target URL returned error 404: Not Found\n\n'
+    'Markdown Content:\nNo such page',
+    'Title: x\n\nWarning: Target URL returned error 403: No\n\n'
+    'Markdown Content:\nForbidden',
+  ]
+  heads = []
+
+  def answer(connection, path, head, number):
+    heads.append(head)
+    return sockets.response(texts.pop(0).encode(), kind='text/plain')
+
+  with (
+    sockets.serving(answer) as (url, paths),
+    opened(reader_url=f'{url}/read/', retries=0) as tools,
+  ):
+    page = tools.access('http://127.0.0.1/rivers?a=b')
+    assert page == types.Page(
+      'http://127.0.0.1/rivers?a=b', 'Rivers', '*** Rimac'
+    )
+    assert tools.access('http://127.0.0.1/none') is None
+    with pytest.raises(web.WebError, match='status 403'):
+      tools.access('http://127.0.0.1/forbidden')
+    with pytest.raises(web.WebError, match='not on the public internet'):
+      tools.access('http://127.0.0.2/')
+  assert paths[0] == '/read/http://127.0.0.1/rivers?a=b' and len(paths) == 3
+  assert 'authorization: bearer jina-key-987' in heads[0]
+  assert 'key' not in caplog.text
+
+
+def test_a_key_is_needed_and_never_told(monkeypatch):
+  monkeypatch.setenv('SERPER_API_KEY', 'se cret')
+  with pytest.raises(ValueError, match='blanks') as error:
+    online.OnlineTools(cache='')
+  assert 'cret' not in str(error.value)
+  monkeypatch.delenv('SERPER_API_KEY')
+  with pytest.raises(ValueError, match='export SERPER_API_KEY'):
+    online.OnlineTools(cache='')
+
+
+def test_requests_begin_at_the_rate_that_is_set():
+  starts = []
+
+  def answer(*_):
+    starts.append(time.monotonic())
+    return sockets.response(found('a'))
+
+  with (
+    sockets.serving(answer) as (url, _),
+    opened(search_url=url, per_second=20.0) as tools,
+  ):
+    for number in range(4):
+      tools.search(str(number), 1)
+  # Three gaps of 50 ms, however fast the machine is.
+  assert starts[-1] - starts[0] > 0.14
+
+
+def test_closing_ends_what_is_in_flight():
+  began = threading.Event()
+
+  def answer(connection, *_):
+    began.set()
+    connection.recv(1)
+
+  errors = []
+
+  def ask(tools, url):
+    try:
+      tools.access(url)
+    except BaseException as error:
+      errors.append(error)
+
+  with sockets.serving(answer) as (url, _):
+    with opened() as tools:
+      thread = threading.Thread(target=ask, args=(tools, url))
+      thread.start()
+      assert began.wait(60)
+    thread.join(60)
+  assert len(errors) == 1
