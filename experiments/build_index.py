@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from absl import flags
 
 from experiments import flags as experiment_flags
-from wideseek_jax import build, progress, types
+from wideseek_jax import backends, build, progress, types
 from wideseek_jax.models import bert
 from wideseek_jax.tools import corpus, text_index
 
@@ -82,8 +82,7 @@ def _build_text(out: pathlib.Path) -> None:
 
 
 def _build_dense() -> None:
-  from wideseek_jax.tools import dense  # its packages are an extra
-
+  dense = backends.module('tools.dense')
   config = experiment_flags.config().tools
   encoder = bert.SentenceEncoder(**config.encoder)
   node = config.dense
@@ -102,8 +101,7 @@ def _build_dense() -> None:
 
 
 def _plan() -> None:
-  from wideseek_jax.tools import dense
-
+  dense = backends.module('tools.dense')
   encoder = bert.SentenceEncoder(**experiment_flags.config().tools.encoder)
   sample = list(itertools.islice(_pages(), _SAMPLE))
   if not sample:

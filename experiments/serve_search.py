@@ -7,15 +7,12 @@ python -m experiments.serve_search --config.tools.kind=text \
 SIGTERM and Ctrl-C answer what is under way, then end the server.
 """
 
-import signal
 import socket
 
-import uvicorn
 from absl import flags
 
 from experiments import flags as experiment_flags
-from wideseek_jax import build
-from wideseek_jax.tools import server
+from wideseek_jax import backends, build
 
 _HOST = flags.DEFINE_string('host', '127.0.0.1', 'Where to listen.')
 _PORT = flags.DEFINE_integer('port', 8000, 'Where to listen; 0: any.')
@@ -28,25 +25,15 @@ _THREADS = flags.DEFINE_integer(
 
 
 def main() -> None:
+  server = backends.module('tools.server')
   retriever = build.build_retriever(experiment_flags.config())
   search_server = server.SearchServer(
     retriever, max_waiting=_WAITING.value, threads=_THREADS.value
   )
-  # uvicorn repeats the signal that ended it; to have ended is enough here.
-  signal.signal(signal.SIGTERM, lambda *_: None)
-  signal.signal(signal.SIGINT, lambda *_: None)
   listener = socket.create_server((_HOST.value, _PORT.value), backlog=2048)
   host, port = listener.getsockname()[:2]
   print(f'serving on http://{host}:{port}', flush=True)
-  uvicorn.Server(
-    uvicorn.Config(
-      search_server.app,
-      log_level='warning',
-      access_log=False,
-      ws='none',
-      timeout_graceful_shutdown=30,
-    )
-  ).run(sockets=[listener])
+  server.serve(search_server, listener)
   print('stopped: every request that had come was answered', flush=True)
 
 

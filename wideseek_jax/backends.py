@@ -8,10 +8,15 @@ import importlib
 from typing import Any
 
 from wideseek_jax import types
-from wideseek_jax.tools import retrieval, text_index
+from wideseek_jax.models import bert
+from wideseek_jax.tools import remote, retrieval, text_index
 
 # Which extra of setup.py brings what a module needs.
-_EXTRAS = {'tools.dense': 'dense', 'tools.online': 'online'}
+_EXTRAS = {
+  'tools.dense': 'dense',
+  'tools.online': 'online',
+  'tools.server': 'serve',
+}
 
 
 def open_tools(node: Any) -> types.Tools:
@@ -24,9 +29,9 @@ def open_tools(node: Any) -> types.Tools:
     OSError, ValueError: what it names is not there, or a package is missing.
   """
   if node.kind == 'online':
-    return _module('tools.online').OnlineTools(**node.online)
+    return module('tools.online').OnlineTools(**node.online)
   if node.kind == 'server':
-    return _module('tools.remote').RemoteTools(**node.server)
+    return remote.RemoteTools(**node.server)
   return retrieval.RetrieverTools(open_retriever(node))
 
 
@@ -50,15 +55,20 @@ def open_retriever(node: Any) -> retrieval.Retriever:
 
 
 def _open_dense(node: Any) -> retrieval.Retriever:
-  encoder = _module('models.bert').SentenceEncoder(**node.encoder)
-  return _module('tools.dense').connect(encoder.queries, **node.dense)
+  encoder = bert.SentenceEncoder(**node.encoder)
+  return module('tools.dense').connect(encoder.queries, **node.dense)
 
 
-def _module(name: str) -> Any:
+def module(name: str) -> Any:
+  """A module of this package that needs more than the package does.
+
+  Raises:
+    ValueError: what it needs is not installed; names the extra.
+  """
   try:
-    return importlib.import_module(f'wideseek_jax.{name}')
+    return importlib.importmodule(f'wideseek_jax.{name}')
   except ImportError as error:
     raise ValueError(
-      f'{error}: pip install "wideseek_jax[{_EXTRAS.get(name, "test")}]" '
+      f'{error}: pip install "wideseek_jax[{_EXTRAS[name]}]" '
       f'brings what {name} needs'
     ) from error

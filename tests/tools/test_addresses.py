@@ -1,4 +1,5 @@
 import asyncio
+import ipaddress
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_every_notation_of_this_machine_is_refused(host):
 
 
 def test_only_the_networks_that_are_named_are_allowed():
-  allowed = ('127.0.0.1/32', 'fc00::/7')
+  allowed = [ipaddress.ip_network(n) for n in ('127.0.0.1/32', 'fc00::/7')]
   found = asyncio.run(addresses.resolve('127.0.0.1', 80, allowed))
   assert found == ['127.0.0.1']
   with pytest.raises(addresses.RefusedError):

@@ -29,7 +29,6 @@ from wideseek_jax.tools import (
 server = pytest.importorskip(
   'wideseek_jax.tools.server', reason='needs wideseek_jax[serve]'
 )
-uvicorn = pytest.importorskip('uvicorn', reason='needs wideseek_jax[serve]')
 
 _PAGES = tuple(
   types.Page(f'http://wiki/index.php?title={name}', name, f'{name}\n{text}')
@@ -48,11 +47,8 @@ def index():
 
 @contextlib.contextmanager
 def serving(retriever, **options):
-  app = server.SearchServer(retriever, **options).app
   listener = socket.create_server(('127.0.0.1', 0), backlog=512)
-  running = uvicorn.Server(
-    uvicorn.Config(app, log_level='warning', access_log=False, ws='none')
-  )
+  running = server.make_uvicorn(server.SearchServer(retriever, **options))
   thread = threading.Thread(target=running.run, args=([listener],))
   thread.start()
   try:

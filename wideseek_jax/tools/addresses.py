@@ -10,6 +10,7 @@ import ipaddress
 import socket
 from collections.abc import Sequence
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # IPv4 within IPv6, for machines that only speak the latter (RFC 6052).
@@ -56,7 +57,7 @@ def _is_public(address: _Address) -> bool:
 
 
 async def resolve(
-  host: str, port: int, allowed: Sequence[str] = ()
+  host: str, port: int, allowed: Sequence[Network] = ()
 ) -> list[str]:
   """The addresses of a host, all of which may be connected to.
 
@@ -74,11 +75,10 @@ async def resolve(
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
   except (OSError, UnicodeError):
     raise RefusedError(f'there is no host {host[:100]}') from None
-  networks = [ipaddress.ip_network(one) for one in allowed]
   addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
   for address in addresses:
     if not is_public(address) and not any(
-      ipaddress.ip_address(address.partition('%')[0]) in n for n in networks
+      ipaddress.ip_address(address.partition('%')[0]) in n for n in allowed
     ):
       raise RefusedError(f'{host[:100]} is not on the public internet')
   return addresses

@@ -17,6 +17,8 @@ import collections
 import contextlib
 import json
 import logging
+import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -25,6 +27,7 @@ import starlette.applications
 import starlette.requests
 import starlette.responses
 import starlette.routing
+import uvicorn
 
 from wideseek_jax import types
 from wideseek_jax.tools import batcher, retrieval
@@ -217,6 +220,40 @@ class SearchServer:
       lines.append(f'{name}_sum{{route="{route}"}} {seconds:.6f}')
       lines.append(f'{name}_count{{route="{route}"}} {total}')
     return '\n'.join(lines) + '\n'
+
+
+def serve(search_server: SearchServer, listener: socket.socket) -> None:
+  """Serves until SIGTERM or SIGINT, then answers what is under way.
+
+  To be called from the main thread.
+
+  Args:
+    search_server: what to serve.
+    listener: a bound socket that listens.
+  """
+  running = make_uvicorn(search_server)
+
+  def stop(*_: Any) -> None:
+    running.should_exit = True
+
+  # For a signal before uvicorn listens to them, and since it repeats the one
+  # that ended it: to have ended is enough here.
+  for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, stop)
+  running.run(sockets=[listener])
+
+
+def make_uvicorn(search_server: SearchServer) -> uvicorn.Server:
+  """The ASGI server, for those who run it in a thread of theirs."""
+  return uvicorn.Server(
+    uvicorn.Config(
+      search_server.app,
+      log_level='warning',
+      access_log=False,
+      ws='none',
+      timeout_graceful_shutdown=30,
+    )
+  )
 
 
 async def _body(request: Request) -> dict[str, Any]:

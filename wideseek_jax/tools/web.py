@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import ipaddress
 import itertools
 import random
 import zlib
@@ -126,7 +127,7 @@ class Web:
       ),
     )
     self._resolve = resolve or functools.partial(
-      addresses.resolve, allowed=allowed
+      addresses.resolve, allowed=[ipaddress.ip_network(n) for n in allowed]
     )
     if public_only:
       # httpx has no other place for a network of one's own.
