@@ -5,7 +5,7 @@ import pytest
 
 import wideseek_jax as ws
 from wideseek_jax import backends, build, types
-from wideseek_jax.tools import retrieval, text_index
+from wideseek_jax.tools import text_index
 
 
 def config_of(kind):
@@ -20,7 +20,6 @@ def test_an_index_on_disk_is_a_back_end(tmp_path):
   config = config_of('text')
   config.tools.text.folder = str(tmp_path / 'index')
   tools = build.build_tools(config)
-  assert tools == retrieval.RetrieverTools(tools.retriever)
   assert [hit.url for hit in tools.search('peru', 3)] == [page.url]
   assert tools.access(page.url) == page
   assert build.build_retriever(config).pages([page.url]) == [page]

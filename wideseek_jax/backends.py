@@ -66,7 +66,7 @@ def module(name: str) -> Any:
     ValueError: what it needs is not installed; names the extra.
   """
   try:
-    return importlib.importmodule(f'wideseek_jax.{name}')
+    return importlib.import_module(f'wideseek_jax.{name}')
   except ImportError as error:
     raise ValueError(
       f'{error}: pip install "wideseek_jax[{_EXTRAS[name]}]" '

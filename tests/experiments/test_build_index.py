@@ -3,7 +3,7 @@ import json
 import pytest
 
 from tests.experiments import helpers
-from tests.models import test_bert
+from tests.models import bert_folder
 from wideseek_jax.tools import text_index
 
 
@@ -32,7 +32,7 @@ def test_a_corpus_becomes_an_index(tmp_path):
 @pytest.mark.slow
 def test_vectors_are_planned_indexed_and_searched(tmp_path):
   pytest.importorskip('qdrant_client', reason='needs wideseek_jax[dense]')
-  test_bert.write(tmp_path / 'model')
+  bert_folder.write(tmp_path / 'model')
   write(tmp_path / 'pages.jsonl', 20)
   options = [
     f'--config.tools.encoder.folder={tmp_path / "model"}',

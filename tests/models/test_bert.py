@@ -1,6 +1,5 @@
 """The encoder against transformers', on weights that its torch code made."""
 
-import json
 import math
 import pathlib
 
@@ -8,91 +7,22 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-import tokenizers
 
+from tests.models import bert_folder
 from wideseek_jax.models import bert
-
-_FIELDS = {
-  'model_type': 'bert',
-  'hidden_act': 'gelu',
-  'hidden_size': 8,
-  'intermediate_size': 12,
-  'num_hidden_layers': 2,
-  'num_attention_heads': 2,
-  'max_position_embeddings': 24,
-  'vocab_size': 40,
-  'type_vocab_size': 2,
-  'layer_norm_eps': 1e-12,
-}
-
-
-def write(folder, prefix='', extra=(), drop=(), **fields):
-  """A folder with a random model and a tokenizer of single words."""
-  fields = _FIELDS | fields
-  draw = np.random.default_rng(0).standard_normal
-  width, mlp = fields['hidden_size'], fields['intermediate_size']
-  shapes = {
-    'embeddings.word_embeddings.weight': (fields['vocab_size'], width),
-    'embeddings.position_embeddings.weight': (
-      fields['max_position_embeddings'],
-      width,
-    ),
-    'embeddings.token_type_embeddings.weight': (2, width),
-    'embeddings.LayerNorm': (width,),
-  }
-  for number in range(fields['num_hidden_layers']):
-    for name, shape in (
-      ('attention.self.query', (width, width)),
-      ('attention.self.key', (width, width)),
-      ('attention.self.value', (width, width)),
-      ('attention.output.dense', (width, width)),
-      ('attention.output.LayerNorm', (width,)),
-      ('intermediate.dense', (mlp, width)),
-      ('output.dense', (width, mlp)),
-      ('output.LayerNorm', (width,)),
-    ):
-      shapes[f'encoder.layer.{number}.{name}'] = shape
-  arrays = {}
-  for name, shape in shapes.items():
-    if name.endswith('.weight'):
-      arrays[name] = draw(shape)
-    else:
-      arrays[f'{name}.weight'] = draw(shape)
-      arrays[f'{name}.bias'] = draw(shape[:1])
-  arrays |= {name: draw((3,)) for name in extra}
-  arrays = {
-    prefix + name: array.astype(np.float32)
-    for name, array in arrays.items()
-    if name not in drop
-  }
-  folder.mkdir(exist_ok=True)
-  (folder / 'config.json').write_text(json.dumps(fields))
-  safetensors.numpy.save_file(arrays, folder / 'model.safetensors')
-  words = ['[PAD]', '[CLS]', '[SEP]', '[UNK]', 'query', 'passage', ':']
-  vocab = {w: i for i, w in enumerate(words + [f'w{i}' for i in range(33)])}
-  made = tokenizers.Tokenizer(
-    tokenizers.models.WordLevel(vocab, unk_token='[UNK]')
-  )
-  made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-  made.post_processor = tokenizers.processors.TemplateProcessing(
-    single='[CLS] $A [SEP]', special_tokens=[('[CLS]', 1), ('[SEP]', 2)]
-  )
-  made.enable_padding(length=24)  # As some folders have it: not wanted here.
-  made.save(str(folder / 'tokenizer.json'))
-  return arrays
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
   folder = tmp_path_factory.mktemp('bert') / 'model'
-  write(folder)
+  bert_folder.write(folder)
   return folder
 
 
 def by_hand(arrays, ids):
   """One text in float64, word for word after arXiv 1810.04805."""
   get = {name: array.astype(np.float64) for name, array in arrays.items()}
-  width = _FIELDS['hidden_size']
+  width = bert_folder.FIELDS['hidden_size']
 
   def dense(x, name):
     return x @ get[f'{name}.weight'].T + get[f'{name}.bias']
@@ -111,14 +41,16 @@ def by_hand(arrays, ids):
     x + get['embeddings.token_type_embeddings.weight'][0],
     'embeddings.LayerNorm',
   )
-  for number in range(_FIELDS['num_hidden_layers']):
+  for number in range(bert_folder.FIELDS['num_hidden_layers']):
     name = f'encoder.layer.{number}'
     q, k, v = (
       dense(x, f'{name}.attention.self.{one}')
       for one in ('query', 'key', 'value')
     )
     heads = []
-    for part in np.split(np.arange(width), _FIELDS['num_attention_heads']):
+    for part in np.split(
+      np.arange(width), bert_folder.FIELDS['num_attention_heads']
+    ):
       scores = q[:, part] @ k[:, part].T / np.sqrt(len(part))
       scores = np.exp(scores - scores.max(-1, keepdims=True))
       heads.append(scores / scores.sum(-1, keepdims=True) @ v[:, part])
@@ -165,7 +97,7 @@ def test_who_shares_a_batch_changes_nothing(folder):
 
 
 def test_other_spellings_of_a_folder_are_read(folder, tmp_path):
-  write(
+  bert_folder.write(
     tmp_path,
     prefix='bert.',
     extra=('pooler.dense.bias', 'cls.predictions.bias'),
@@ -188,7 +120,7 @@ def test_other_spellings_of_a_folder_are_read(folder, tmp_path):
   ],
 )
 def test_another_model_is_refused(tmp_path, options, what):
-  write(tmp_path, **options)
+  bert_folder.write(tmp_path, **options)
   with pytest.raises(ValueError, match=what):
     bert.load(tmp_path)
 
@@ -200,7 +132,7 @@ def test_what_is_missing_is_named(folder, tmp_path):
     bert.load('')
   with pytest.raises(ValueError, match='24 positions'):
     bert.SentenceEncoder(folder=str(folder), max_tokens=25)
-  write(tmp_path)
+  bert_folder.write(tmp_path)
   (tmp_path / 'tokenizer.json').unlink()
   with pytest.raises(FileNotFoundError, match='tokenizer'):
     bert.SentenceEncoder(folder=str(tmp_path), max_tokens=12)

@@ -152,7 +152,7 @@ class OnlineTools:
       'POST',
       self._search_url,
       headers={'X-API-KEY': self._search_key},
-      json={'q': query, 'num': count},
+      body={'q': query, 'num': count},
     )
     try:
       found = json.loads(self._text(answer, self._search_key))

@@ -76,7 +76,7 @@ class RemoteTools:
 
   def _ask(self, route: str, body: dict[str, Any]) -> Any:
     """The only entry of the result."""
-    answer = self._web.fetch('POST', f'{self._url}/{route}', json=body)
+    answer = self._web.fetch('POST', f'{self._url}/{route}', body=body)
     try:
       (result,) = json.loads(answer.body)['result']
     except (ValueError, LookupError, TypeError, RecursionError):

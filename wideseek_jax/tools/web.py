@@ -14,6 +14,7 @@ import dataclasses
 import functools
 import ipaddress
 import itertools
+import json
 import random
 import zlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -160,7 +161,7 @@ class Web:
     url: str,
     *,
     headers: Mapping[str, str] | None = None,
-    json: Any = None,
+    body: Any = None,
     redirects: int = 0,
     accept: Callable[[str], bool] = lambda content_type: True,
   ) -> Answer:
@@ -169,19 +170,24 @@ class Web:
     Args:
       method: 'GET' or 'POST'.
       url: http or https.
-      headers: further ones; sent to the first host only, so redirects and
-        headers exclude each other.
-      json: the body.
+      headers: further ones; they, a body and redirects exclude each other.
+      body: sent as JSON; None for none.
       redirects: how many to follow.
       accept: whether the body of a content type is to be read.
 
     Raises:
       WebError: no answer, one that is too large, or a status of 400 or more.
     """
-    if redirects and headers:
-      raise ValueError('headers must not follow a redirect to another host')
+    if redirects and (headers or body):
+      raise ValueError('what is sent must not follow a redirect elsewhere')
+    headers = dict(headers or {})
+    content = b''
+    if body is not None:
+      # httpx would not escape what is no UTF-8, such as lone surrogates.
+      content = json.dumps(body).encode()
+      headers['Content-Type'] = 'application/json'
     return self._loop.run(
-      self._bounded(method, url, headers or {}, json, redirects, accept)
+      self._bounded(method, url, headers, content, redirects, accept)
     )
 
   def check(self, url: str) -> None:
@@ -239,7 +245,7 @@ class Web:
     method: str,
     url: str,
     headers: Mapping[str, str],
-    json: Any,
+    content: bytes,
     redirects: int,
     accept: Callable[[str], bool],
   ) -> Answer:
@@ -247,7 +253,7 @@ class Web:
       target = httpx.URL(url)
       for _ in range(redirects + 1):
         async with self._http.stream(
-          method, _target(target), headers=headers, json=json
+          method, _target(target), headers=headers, content=content
         ) as response:
           if response.status_code in _REDIRECTS and redirects:
             target = target.join(response.headers.get('location', ''))
