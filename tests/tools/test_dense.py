@@ -10,9 +10,11 @@ from wideseek_jax import types
 dense = pytest.importorskip(
   'wideseek_jax.tools.dense', reason='needs wideseek_jax[dense]'
 )
-pytestmark = pytest.mark.filterwarnings(
-  'ignore:Payload indexes have no effect:UserWarning',
-)
+# The embedded Qdrant compares with every vector.
+pytestmark = [
+  pytest.mark.filterwarnings('ignore:Payload indexes have no effect'),
+  pytest.mark.filterwarnings('ignore:Local mode performs exact'),
+]
 
 _WORDS = ('peru', 'river', 'city')
 _PAGES = [

@@ -277,10 +277,9 @@ def _prepare(
     optimizers_config=models.OptimizersConfigDiff(indexing_threshold=0),
     on_disk_payload=True,
   )
-  with contextlib.suppress(UserWarning):  # The embedded one needs no index.
-    client.create_payload_index(
-      collection, 'url', models.PayloadSchemaType.KEYWORD
-    )
+  client.create_payload_index(
+    collection, 'url', models.PayloadSchemaType.KEYWORD
+  )
 
 
 def _payload(page: types.Page) -> dict[str, str]:
