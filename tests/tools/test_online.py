@@ -339,10 +339,15 @@ def test_what_passes_is_tried_again_and_what_stays_is_not():
     '/later': ['503 a', '429 b', '200 OK'],
     '/never': ['403 a', '200 OK'],
     '/gone': ['404 a', '200 OK'],
+    # Who is told to come back tomorrow need not wait for the deadline.
+    '/tomorrow': ['429 a', '200 OK'],
   }
+  waits = {'/tomorrow': '86400'}
   with (
     sockets.serving(
-      lambda c, path, *_: sockets.response(_PAGE, statuses[path].pop(0))
+      lambda c, path, *_: sockets.response(
+        _PAGE, statuses[path].pop(0), Retry_After=waits.get(path, '0')
+      )
     ) as (url, paths),
     opened(retries=2) as tools,
   ):
@@ -350,7 +355,9 @@ def test_what_passes_is_tried_again_and_what_stays_is_not():
     with pytest.raises(web.WebError, match='status 403'):
       tools.access(f'{url}/never')
     assert tools.access(f'{url}/gone') is None
-  assert paths == ['/later'] * 3 + ['/never', '/gone']
+    with pytest.raises(web.WebError, match='status 429'):
+      tools.access(f'{url}/tomorrow')
+  assert paths == ['/later'] * 3 + ['/never', '/gone', '/tomorrow']
 
 
 def test_answers_are_kept_for_all_processes_and_failures_are_not(tmp_path):

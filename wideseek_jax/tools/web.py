@@ -218,14 +218,15 @@ class Web:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + self._seconds
     try:
-      async with asyncio.timeout_at(deadline), self._room:
+      async with asyncio.timeout_at(deadline):
         for attempt in itertools.count():
-          await self._pace()
           try:
-            return await self._follow(method, url, *rest)
+            async with self._room:
+              await self._pace()
+              return await self._follow(method, url, *rest)
           except WebError as error:
-            wait = _FIRST_WAIT_S * 2**attempt * (1 + self._jitter()) / 2
-            wait = min(max(wait, error.wait), _LONGEST_WAIT_S)
+            wait = min(_FIRST_WAIT_S * 2**attempt, _LONGEST_WAIT_S)
+            wait = max(wait * (1 + self._jitter()) / 2, error.wait)
             late = loop.time() + wait >= deadline
             if not error.passing or attempt >= self._retries or late:
               raise
