@@ -91,7 +91,7 @@ class TextIndex:
       FileNotFoundError: there is none.
       ValueError: the folder holds another index.
     """
-    if not pathlib.Path(folder).is_dir() or not tantivy.Index.exists(folder):
+    if not os.path.isdir(folder) or not tantivy.Index.exists(folder):
       raise FileNotFoundError(
         f'no index in {folder!r}; make one with python -m '
         f'experiments.build_index --corpus=PAGES.jsonl --out={folder}'
