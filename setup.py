@@ -5,6 +5,7 @@ import setuptools
 _SERVE = ['starlette>=1.0,<2', 'uvicorn>=0.40,<0.55']
 # Later ones want another dateparser than the official score of WideSearch.
 _ONLINE = [
+  'lxml>=5,<7',
   'trafilatura>=2.0,<2.3',
   'htmldate>=1.9,<1.11',
   # justext needs it and does not say so.
@@ -28,6 +29,7 @@ setuptools.setup(
   install_requires=[
     'absl-py>=2.1,<3',
     'flax>=0.12,<0.13',
+    'httpcore>=1.0,<2',
     'httpx[http2]>=0.28,<0.29',
     'jax>=0.10,<0.13',
     'matplotlib>=3.9,<4',

@@ -10,7 +10,7 @@ import zlib
 
 import pytest
 
-from tests.tools import sockets
+from tests.tools import hostile, sockets
 from wideseek_jax import types
 
 online = pytest.importorskip(
@@ -19,13 +19,6 @@ online = pytest.importorskip(
 from wideseek_jax.tools import web  # noqa: E402
 
 _KEY = 'serper-key-0123456789'
-_PAGE = b"""<html><head><title>Peru's rivers</title></head><body><nav>Home
-</nav><article><h1>Rivers</h1><p>The Rimac is a river that flows through the
-city of Lima to the Pacific Ocean. It is the most important source of water for
-the city and the port beside it, and has been used for irrigation since long
-before the city was founded. In its upper valley there are mines, dams and the
-highest railway of the continent.</p><table><tr><th>River</th><th>km</th></tr>
-<tr><td>Rimac</td><td>160</td></tr></table></article></body></html>"""
 # A busy machine may stop for a while, so only those that must wait wait little.
 _SECONDS = {'no answer within 1 s': 1.0}
 _OFTEN_S = 60.0
@@ -70,7 +63,7 @@ def test_a_search_asks_the_service_and_keeps_its_hits():
 
 def test_a_page_is_read_with_its_table_and_without_its_navigation():
   with (
-    sockets.serving(lambda *_: sockets.response(_PAGE)) as (url, paths),
+    sockets.serving(lambda *_: sockets.response(hostile.PAGE)) as (url, paths),
     opened() as tools,
   ):
     page = tools.access(f'{url}/rivers?a=1#top')
@@ -82,8 +75,12 @@ def test_a_page_is_read_with_its_table_and_without_its_navigation():
 
 def test_packed_and_plain_pages_and_those_of_other_encodings_are_read():
   pages = {
-    '/gzip': sockets.response(gzip.compress(_PAGE), Content_Encoding='gzip'),
-    '/zlib': sockets.response(zlib.compress(_PAGE), Content_Encoding='deflate'),
+    '/gzip': sockets.response(
+      gzip.compress(hostile.PAGE), Content_Encoding='gzip'
+    ),
+    '/zlib': sockets.response(
+      zlib.compress(hostile.PAGE), Content_Encoding='deflate'
+    ),
     '/text': sockets.response(
       'Zürich'.encode('latin-1'), kind='text/plain; charset=latin-1'
     ),
@@ -101,158 +98,6 @@ def test_packed_and_plain_pages_and_those_of_other_encodings_are_read():
   assert texts['/json'] == '{"a": 1}' and texts['/odd'] == 'odd'
 
 
-def hang(connection, *_):
-  connection.recv(1)  # Until the client gives up.
-
-
-def drip_head(connection, *_):
-  connection.sendall(b'HTTP/1.1 200 OK\r\n')
-  for number in range(10_000):
-    connection.sendall(b'X-%d: y\r\n' % number)
-    time.sleep(0.05)
-
-
-def drip_body(connection, *_):
-  connection.sendall(sockets.response(length=10_000))
-  for _ in range(10_000):
-    connection.sendall(b'x')
-    time.sleep(0.05)
-
-
-def drop(connection, *_):
-  return b''
-
-
-def half_a_head(connection, *_):
-  return b'HTTP/1.1 200 OK\r\nContent-Ty'
-
-
-def too_short(connection, *_):
-  return sockets.response(_PAGE, length=len(_PAGE) + 10)
-
-
-def huge_by_word(connection, *_):
-  return sockets.response(length=10**12)
-
-
-def huge_length(connection, *_):
-  return sockets.response(length='9' * 400)
-
-
-def endless(connection, *_):
-  connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n')
-  while True:
-    connection.sendall(b'x' * 65536)
-
-
-def gzip_bomb(connection, *_):
-  # 20 kB that unpack to 20 MB.
-  body = gzip.compress(bytes(20 * 2**20))
-  return sockets.response(body, Content_Encoding='gzip')
-
-
-def no_gzip(connection, *_):
-  return sockets.response(_PAGE, Content_Encoding='gzip')
-
-
-def torn_gzip(connection, *_):
-  return sockets.response(gzip.compress(_PAGE)[:-20], Content_Encoding='gzip')
-
-
-def odd_packing(connection, *_):
-  return sockets.response(_PAGE, Content_Encoding='zstd, gzip')
-
-
-def circle(connection, path, *_):
-  return sockets.response(status='302 Found', Location=path)
-
-
-def nowhere(connection, *_):
-  return sockets.response(status='302 Found')
-
-
-def to_file(connection, *_):
-  return sockets.response(status='302 Found', Location='file:///etc/passwd')
-
-
-def to_metadata(connection, *_):
-  return sockets.response(
-    status='302 Found', Location='http://169.254.169.254/latest/meta-data'
-  )
-
-
-def to_other_loopback(connection, *_):
-  return sockets.response(status='307 x', Location='http://127.0.0.2:1/')
-
-
-def to_a_short_number(connection, *_):
-  return sockets.response(status='302 Found', Location='http://127.2:1/')
-
-
-def fault(connection, *_):
-  return sockets.response(_PAGE, status='500 Oh')
-
-
-def busy(connection, *_):
-  return sockets.response(_PAGE, status='429 No', Retry_After='86400')
-
-
-def picture(connection, *_):
-  return sockets.response(b'\x89PNG', kind='image/png')
-
-
-def zeros(connection, *_):
-  return sockets.response(b'\x00' * 100)
-
-
-def no_text(connection, *_):
-  return sockets.response(b'<html><body></body></html>')
-
-
-def no_http(connection, *_):
-  return b'\x16\x03\x01 no http at all \r\n\r\n'
-
-
-def bad_status(connection, *_):
-  return sockets.response(_PAGE, status='999999 x')
-
-
-def many_headers(connection, *_):
-  return b'HTTP/1.1 200 OK\r\n' + b'A: b\r\n' * 200_000 + b'\r\n'
-
-
-# What an agent reads of each server, within the deadline.
-HOSTILE = [
-  (hang, 'no answer within 1 s'),
-  (drip_head, 'no answer within 1 s'),
-  (drip_body, 'no answer within 1 s'),
-  (drop, 'the connection failed (RemoteProtocolError)'),
-  (half_a_head, 'the connection failed (RemoteProtocolError)'),
-  (too_short, 'the connection failed (RemoteProtocolError)'),
-  (huge_by_word, 'the answer is larger than 1,000,000 bytes'),
-  (huge_length, 'the connection failed (RemoteProtocolError)'),
-  (endless, 'the answer is larger than 1,000,000 bytes'),
-  (gzip_bomb, 'the answer is larger than 1,000,000 bytes'),
-  (no_gzip, 'the answer is packed wrongly'),
-  (torn_gzip, 'the answer breaks off'),
-  (odd_packing, 'the answer is packed in an unknown way'),
-  (circle, 'more than 5 redirects'),
-  (nowhere, 'more than 5 redirects'),
-  (to_file, 'only http and https pages can be read'),
-  (to_metadata, '169.254.169.254 is not on the public internet'),
-  (to_other_loopback, '127.0.0.2 is not on the public internet'),
-  (to_a_short_number, '127.2 is not on the public internet'),
-  (fault, 'the server answered with status 500'),
-  (busy, 'the server answered with status 429'),
-  (picture, 'a page of type image/png cannot be read'),
-  (zeros, 'the page is no text'),
-  (no_text, 'the page has no text'),
-  (no_http, 'the connection failed (RemoteProtocolError)'),
-  (bad_status, 'the connection failed (RemoteProtocolError)'),
-  (many_headers, 'the connection failed (RemoteProtocolError)'),
-]
-
-
 @pytest.fixture(scope='module')
 def clients(tmp_path_factory):
   """One for all hostile servers of a deadline: none may spoil it."""
@@ -267,7 +112,9 @@ def clients(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-  ('server', 'reason'), HOSTILE, ids=[one.__name__ for one, _ in HOSTILE]
+  ('server', 'reason'),
+  hostile.HOSTILE,
+  ids=[one.__name__ for one, _ in hostile.HOSTILE],
 )
 def test_a_hostile_server_is_a_short_error_in_time(clients, server, reason):
   seconds = _SECONDS.get(reason, _OFTEN_S)
@@ -322,7 +169,7 @@ def test_the_address_that_was_checked_is_the_one_that_is_asked():
     return [told[len(asked) - 1]]
 
   with (
-    sockets.serving(lambda *_: sockets.response(_PAGE)) as (url, _),
+    sockets.serving(lambda *_: sockets.response(hostile.PAGE)) as (url, _),
     opened(resolve=resolve, retries=0) as tools,
   ):
     port = url.rpartition(':')[2]
@@ -346,7 +193,7 @@ def test_what_passes_is_tried_again_and_what_stays_is_not():
   with (
     sockets.serving(
       lambda c, path, *_: sockets.response(
-        _PAGE, statuses[path].pop(0), Retry_After=waits.get(path, '0')
+        hostile.PAGE, statuses[path].pop(0), Retry_After=waits.get(path, '0')
       )
     ) as (url, paths),
     opened(retries=2) as tools,

@@ -8,9 +8,13 @@ networks, and with them the metadata services of clouds.
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import httpcore
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Resolve = Callable[[str, int], Awaitable[list[str]]]
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # IPv4 within IPv6, for machines that only speak the latter (RFC 6052).
@@ -82,3 +86,28 @@ async def resolve(
     ):
       raise RefusedError(f'{host[:100]} is not on the public internet')
   return addresses
+
+
+class CheckedNetwork:
+  """The network of an httpcore pool, which connects to checked addresses only.
+
+  Args:
+    resolve: (host, port) -> the addresses that may be connected to.
+  """
+
+  def __init__(self, resolve: Resolve):
+    self._resolve = resolve
+    self._inner = httpcore.AnyIOBackend()
+
+  async def connect_tcp(self, host: str, port: int, **options: Any) -> Any:
+    failure: Exception = httpcore.ConnectError(f'{host} has no address')
+    for address in await self._resolve(host, port):
+      try:
+        # A number: there is no second look-up that could tell another one.
+        return await self._inner.connect_tcp(address, port, **options)
+      except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+        failure = error
+    raise failure
+
+  async def sleep(self, seconds: float) -> None:
+    await asyncio.sleep(seconds)

@@ -21,7 +21,7 @@ from typing import Any
 
 from wideseek_jax import cache as cache_lib
 from wideseek_jax import keys, types
-from wideseek_jax.tools import extract, web
+from wideseek_jax.tools import addresses, extract, web
 
 _MAX_QUERY_CHARS = 2000
 _MAX_HITS = 100
@@ -79,7 +79,7 @@ class OnlineTools:
     cache: str = 'runs/web.sqlite',
     max_days: float = 30.0,
     allowed: Sequence[str] = (),
-    resolve: web.Resolve | None = None,
+    resolve: addresses.Resolve | None = None,
   ):
     self._search_url, self._reader_url = search_url, reader_url
     self._search_key = keys.read(search_key_env)

@@ -17,7 +17,7 @@ import itertools
 import json
 import random
 import zlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import cookiejar
 from typing import Any
 
@@ -32,8 +32,6 @@ _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
 _CONNECT_S = 10.0
-
-Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 
 class WebError(Exception):
@@ -104,7 +102,7 @@ class Web:
     max_bytes: int = 4 * 2**20,
     public_only: bool = False,
     allowed: Sequence[str] = (),
-    resolve: Resolve | None = None,
+    resolve: addresses.Resolve | None = None,
     jitter: Callable[[], float] = random.random,
   ):
     if seconds <= 0 or retries < 0 or concurrency < 1 or max_bytes < 1:
@@ -138,7 +136,7 @@ class Web:
         max_keepalive_connections=concurrency,
         keepalive_expiry=5.0,
         http2=True,
-        network_backend=_Network(self._resolve),
+        network_backend=addresses.CheckedNetwork(self._resolve),
       )
     self._http = httpx.AsyncClient(
       transport=transport,
@@ -312,27 +310,6 @@ class Web:
     if unpack and not unpack.eof:
       raise WebError('the answer breaks off', passing=True)
     return bytes(body)
-
-
-class _Network:
-  """httpcore's network that connects to checked addresses only."""
-
-  def __init__(self, resolve: Resolve):
-    self._resolve = resolve
-    self._inner = httpcore.AnyIOBackend()
-
-  async def connect_tcp(self, host: str, port: int, **options: Any) -> Any:
-    failure: Exception = httpcore.ConnectError(f'{host} has no address')
-    for address in await self._resolve(host, port):
-      try:
-        # A number: there is no second look-up that could tell another one.
-        return await self._inner.connect_tcp(address, port, **options)
-      except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-        failure = error
-    raise failure
-
-  async def sleep(self, seconds: float) -> None:
-    await asyncio.sleep(seconds)
 
 
 @contextlib.contextmanager
