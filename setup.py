@@ -2,12 +2,12 @@
 
 import setuptools
 
-_SERVE = ['starlette>=1.0,<2', 'uvicorn>=0.40,<0.55']
+_SERVE = ['starlette>=1.10,<2', 'uvicorn>=0.54,<0.55']
 # Later ones want another dateparser than the official score of WideSearch.
 _ONLINE = [
-  'lxml>=5,<7',
-  'trafilatura>=2.0,<2.3',
-  'htmldate>=1.9,<1.11',
+  'lxml>=6,<7',
+  'trafilatura>=2.2,<2.3',
+  'htmldate>=1.10,<1.11',
   # justext needs it and does not say so.
   'lxml-html-clean>=0.4,<0.5',
 ]
@@ -29,7 +29,7 @@ setuptools.setup(
   install_requires=[
     'absl-py>=2.1,<3',
     'flax>=0.12,<0.13',
-    'httpcore>=1.0,<2',
+    'httpcore>=1.0.9,<2',
     'httpx[http2]>=0.28,<0.29',
     'jax>=0.10,<0.13',
     'matplotlib>=3.9,<4',
@@ -60,7 +60,7 @@ setuptools.setup(
     # Back ends of the tools (wideseek_jax/backends.py).
     'serve': _SERVE,
     'online': _ONLINE,
-    'dense': ['qdrant-client>=1.16,<1.21'],
+    'dense': ['qdrant-client>=1.20,<1.21'],
     'test': [
       *_SERVE,
       *_ONLINE,
