@@ -198,7 +198,7 @@ def _until(machine, status):
 
 
 def test_a_worker_starts_stops_and_resumes(worker):
-  (worker / 'does').write_text('trap "exit 17" TERM\nwhile :; do sleep .05; done')
+  (worker / 'does').write_text('trap "exit 75" TERM\nwhile :; do sleep .05; done')
   assert _bash('worker.sh status', worker).stdout == 'none\n'
   assert _bash('worker.sh start --a=1', worker).returncode == 0
   _until(worker, 'running')
@@ -209,7 +209,7 @@ def test_a_worker_starts_stops_and_resumes(worker):
     time.sleep(0.05)
   time.sleep(0.1)
   _bash('worker.sh stop', worker)
-  _until(worker, 'ended 17')
+  _until(worker, 'ended 75')
   runs = worker / 'bucket/runs/wideseek-4b'
   (runs / 'checkpoints/5').mkdir(parents=True)
   (worker / 'does').write_text('exit 0')
