@@ -198,7 +198,9 @@ def _until(machine, status):
 
 
 def test_a_worker_starts_stops_and_resumes(worker):
-  (worker / 'does').write_text('trap "exit 75" TERM\nwhile :; do sleep .05; done')
+  (worker / 'does').write_text(
+    'trap "exit 75" TERM\nwhile :; do sleep .05; done'
+  )
   assert _bash('worker.sh status', worker).stdout == 'none\n'
   assert _bash('worker.sh start --a=1', worker).returncode == 0
   _until(worker, 'running')
