@@ -5,7 +5,7 @@
 The baseline SingleSeek-R1-4B of the paper: one agent of up to 50 turns searches
 by itself; data, objective and limits are those of qwen3_4b_pod.py, memory too.
 
-Hardware: 16 v6e chips (or another slice of qwen3_4b_pod.py). A plausible rollout
+Hardware: 16 v6e chips, or another slice of qwen3_4b_pod.py. A plausible rollout
 of 25,900 tokens, `plan_pod --nocompile --topology=v6e:4x4 --subagents=0
 --lead_turns=16 --lead_turn=400`: 20.2 GB a chip of 33.6 beside an update, which
 needs 10.0 more (compiled for qwen3_4b_pod.py); a step 606 s of rollouts + 123 s

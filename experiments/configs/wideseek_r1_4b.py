@@ -11,10 +11,10 @@ Weights from the folder WideSeek-R1-4B; a judge for pages, cells and answers
 (--config.judge.base_url=…).
 
 Hardware: one host of 8 v6e chips. `plan_pod --nocompile --notrain
---topology=v6e:2x4` on its plausible rollout of 115,500 tokens: 30.0 GB a chip of
-33.6, nothing counted for what calls need meanwhile; 800 rollouts of WideSearch
-in 0.4 hours at best, 0.9 at 40 % of that speed. The authors' took 7 hours on 8
-GPUs and 8 for the judge.
+--topology=v6e:2x4` on its plausible rollout of 115,500 tokens: 30.0 GB a chip
+of 33.6, nothing counted for what calls need meanwhile; 800 rollouts of
+WideSearch in 0.4 hours at best, 0.9 at 40 % of that speed. The authors' took 7
+hours on 8 GPUs and 8 for the judge.
 
 Score to expect (arXiv 2602.04634, with its judge and corpus). WideSearch, 200
 tasks, Avg@4 and Max@4: item F1 40.0 and 51.8, row F1 15.3 and 24.4, success

@@ -90,7 +90,7 @@ def test_a_laptop_runs_the_same_objective(name):
 
 @pytest.mark.parametrize('name', LARGE)
 def test_an_unknown_size_is_refused(name):
-  with pytest.raises(ValueError, match='v7-1.*runlocal'):
+  with pytest.raises(ValueError, match=r'v7-1.*runlocal'):
     get(name, 'v7-1')
 
 
