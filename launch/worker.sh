@@ -46,6 +46,7 @@ mount_bucket() {
 # Configs name the policy's folder and the data's files as they lie here.
 fetch_inputs() {
   local file
+  [ -d "$BUCKET_DIR" ] || return 0
   for file in "$BUCKET_DIR/$WEIGHTS" "$BUCKET_DIR"/data/*.jsonl; do
     if [ -e "$file" ]; then
       cp --recursive --update "$file" .

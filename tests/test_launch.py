@@ -8,6 +8,7 @@ and answer from a list.
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -85,6 +86,15 @@ def test_every_script_has_dry_runs():
   # Set-up on this machine, a file that others source, what workers do.
   scripts -= {'local.sh', 'steps.sh', 'worker.sh'}
   assert scripts == {line.split()[0] for line in EXPECTED}
+
+
+@pytest.mark.parametrize('page', ['README.md', 'launch/README.md'])
+def test_what_a_page_links_to_is_there(page):
+  links = re.findall(r'\]\(([^)#]+)\)', (ROOT / page).read_text())
+  inside = [link for link in links if '://' not in link]
+  assert inside
+  for link in inside:
+    assert ((ROOT / page).parent / link).exists(), link
 
 
 @pytest.mark.parametrize(

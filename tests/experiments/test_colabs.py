@@ -1,4 +1,4 @@
-"""The notebooks: executed from top to bottom, and kept with what they showed."""
+"""The notebooks: run from top to bottom, and kept with what they showed."""
 
 import os
 import pathlib
