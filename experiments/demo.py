@@ -10,10 +10,10 @@ training run with its checkpoints and the trained policy.
 import pathlib
 import time
 
-import ml_collections
 from absl import flags
 
 from experiments import flags as experiment_flags
+from experiments.configs import laptop
 from wideseek_jax import files, progress, run
 from wideseek_jax.agents import format as format_lib
 from wideseek_jax.evaluation import metrics, report, rollout_records
@@ -28,18 +28,11 @@ _TINY = flags.DEFINE_bool(
 )
 
 
-def _shrink(config: ml_collections.ConfigDict) -> None:
-  config.data.update(num_train=8, num_test=4)
-  config.loop.update(num_steps=2, tasks_per_step=2, checkpoint_every=2)
-  config.rollout.group_size = 4
-  config.engine.num_rows = 4  # fewer shapes to compile than of 32
-
-
 def main() -> None:
   start = time.monotonic()
   config = experiment_flags.config()
   if _TINY.value:
-    _shrink(config)
+    laptop.take_few(config)
   name = _WORKDIR.value or time.strftime('runs/demo-%Y%m%d-%H%M%S')
   workdir = pathlib.Path(name)
   workdir_lib.prepare(workdir, resume=False)

@@ -7,7 +7,9 @@ Needs libtpu (pip install 'wideseek_jax[tpu]') but no TPU. The GRPO step and
 both calls of the engine are compiled for the chips (some minutes each), and a
 config that does not fit them is refused with the arithmetic. Times are the
 roofline's: what the chips' published rates allow at best, if operations, memory
-and links overlap and nobody waits for tools, judge or the last rollouts.
+and links overlap and nobody waits for tools, judge or the last rollouts. With
+--nocompile it takes a minute, and counts neither what programs need while they
+run nor what chips send each other.
 """
 
 import dataclasses
@@ -33,6 +35,7 @@ _TOPOLOGY = flags.DEFINE_string('topology', 'v5e:4x4', 'Chips and their grid.')
 _TRAIN = flags.DEFINE_bool(
   'train', True, 'Plan updates, too; without, the engine has all memory.'
 )
+_COMPILE = flags.DEFINE_bool('compile', True, 'Compile; else only arithmetic.')
 _ASSUMED = [
   flags.DEFINE_integer(field.name, field.default, 'Of the mean rollout.')
   for field in dataclasses.fields(workload.Workload)
@@ -124,6 +127,7 @@ def main() -> None:
     chip.hbm_bytes,
     tokens,
     train=_TRAIN.value,
+    compiled=_COMPILE.value,
   )
   print(table(plan, chip, links, config.loop.num_steps))
 

@@ -7,9 +7,10 @@ the run; or an error with the arithmetic, if that does not fit.
 """
 
 import dataclasses
+import functools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -65,6 +66,21 @@ class Held:
 
 
 @dataclasses.dataclass(frozen=True)
+class Program:
+  """What the compiler says of a program.
+
+  Attributes:
+    scratch: bytes that it needs while it runs.
+    flops: operations of a chip, the body of each loop once.
+    sent: bytes that a chip sends in a turn, by kind of collective.
+  """
+
+  scratch: int = 0
+  flops: float = 0.0
+  sent: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
 class Phase:
   """One part of a step of the run.
 
@@ -108,6 +124,7 @@ def plan(
   workload: workload_lib.Workload,
   *,
   train: bool = True,
+  compiled: bool = True,
 ) -> Plan:
   """Compiles the three programs of a run and counts what they take.
 
@@ -118,6 +135,8 @@ def plan(
     hbm_bytes: what each of them has.
     workload: the tokens of a step.
     train: whether there are updates; without, the engine has all memory.
+    compiled: whether to compile; if not, programs are only lowered, and what
+      they need while they run and send to each other counts as nothing.
 
   Raises:
     ValueError: something does not fit, or the config has parts that are not
@@ -133,11 +152,14 @@ def plan(
     )
   mesh = sharding.make_mesh(devices, **config.mesh)
   held, phases = Held(), {}
+  compiler = functools.partial(_compile, hbm_bytes, compiled)
   if train:
     held, phases['train'] = _plan_training(
-      config, shape, mesh, hbm_bytes, workload
+      config, shape, mesh, hbm_bytes, workload, compiler
     )
-  return _plan_engine(config, shape, mesh, hbm_bytes, workload, held, phases)
+  return _plan_engine(
+    config, shape, mesh, hbm_bytes, workload, compiler, held, phases
+  )
 
 
 def _plan_training(
@@ -146,6 +168,7 @@ def _plan_training(
   mesh: jax.sharding.Mesh,
   hbm_bytes: int,
   workload: workload_lib.Workload,
+  compiler: Callable[..., Program],
 ) -> tuple[Held, Phase]:
   """What updates hold and do."""
   rows, row_len = config.batch.rows_per_micro_batch, config.batch.row_len
@@ -173,9 +196,8 @@ def _plan_training(
     batch=memory.device_bytes(batch),
   )
   _refuse(held, hbm_bytes)
-  compiled = _compile('train', lowered, held, hbm_bytes)
-  held = dataclasses.replace(held, step=ahead.scratch_bytes(compiled))
-  sent = _sent_a_turn(compiled, micro_batches)
+  program = compiler('train', lowered, held, micro_batches)
+  held = dataclasses.replace(held, step=program.scratch)
   parts = mesh.shape['context']
   how = kernels.choose(
     config.grpo.attention,
@@ -204,14 +226,14 @@ def _plan_training(
   passes = 2 + (config.grpo.remat == 'block')
   hbm = 2 * numbers * passes + 2 * held.params
   hbm += 7 * held.params / micro_batches
-  work = roofline.Work(flops / mesh.size, hbm, sum(sent.values()))
+  work = roofline.Work(flops / mesh.size, hbm, sum(program.sent.values()))
   updates = config.loop.minibatches * config.loop.epochs
   phase = Phase(
     tokens * config.loop.epochs,
     micro_batches * updates,
     work,
-    roofline.compiled_flops(compiled),
-    sent,
+    program.flops,
+    program.sent,
   )
   return held, phase
 
@@ -222,6 +244,7 @@ def _plan_engine(
   mesh: jax.sharding.Mesh,
   hbm_bytes: int,
   workload: workload_lib.Workload,
+  compiler: Callable[..., Program],
   held: Held,
   phases: dict[str, Phase],
 ) -> Plan:
@@ -263,51 +286,53 @@ def _plan_engine(
   lowered = ahead.lower_calls(
     shape, mesh, how, engine, chunk_len=options.chunk_len, **sizes
   )
-  compiled = {
-    name: _compile(name, call, held, hbm_bytes)
+  turns = {'prefill': 1, 'decode': options.chunk_len}
+  programs = {
+    name: compiler(name, call, held, turns[name])
     for name, call in lowered.items()
   }
   held = dataclasses.replace(
-    held, call=max(map(ahead.scratch_bytes, compiled.values()))
+    held, call=max(program.scratch for program in programs.values())
   )
   _refuse(held, hbm_bytes)
   context = workload.context
   pages_a_row = context / engine.page_size
   rows = min(engine.num_rows, engine.num_pages / pages_a_row)
 
-  def phase(name, tokens, call_rows, call_tokens, outputs, turns):
-    sent = _sent_a_turn(compiled[name], turns)
+  def phase(name, tokens, call_rows, call_tokens, outputs):
+    program = programs[name]
     flops = roofline.forward_flops(shape, call_tokens, context, outputs)
     held_keys = call_rows / shards * pages_a_row * engine.page_bytes
     work = roofline.Work(
       flops / mesh.size,
       engine.weight_bytes + held_keys,
-      sum(sent.values()),
+      sum(program.sent.values()),
     )
-    counted = roofline.compiled_flops(compiled[name])
     tokens *= workload.rollouts
-    return Phase(tokens, tokens / call_tokens, work, counted, sent)
+    return Phase(
+      tokens, tokens / call_tokens, work, program.flops, program.sent
+    )
 
   readers = sizes['prefill_rows']
   read = readers * options.prefill_len
   phases = phases | {
-    'prefill': phase('prefill', workload.read, readers, read, 0, 1),
-    'decode': phase(
-      'decode', workload.sampled, rows, rows, rows, options.chunk_len
-    ),
+    'prefill': phase('prefill', workload.read, readers, read, 0),
+    'decode': phase('decode', workload.sampled, rows, rows, rows),
   }
   return Plan(held, engine, rows, phases)
 
 
-def _sent_a_turn(compiled: jax.stages.Compiled, turns: int) -> dict[str, float]:
-  """Bytes sent in one turn of the loop whose end only its data tell."""
-  sent = collectives.sent_bytes(compiled.as_text(), unknown_trips=turns)
-  return {kind: count / turns for kind, count in sent.items()}
-
-
 def _compile(
-  name: str, lowered: jax.stages.Lowered, held: Held, hbm_bytes: int
-) -> jax.stages.Compiled:
+  hbm_bytes: int,
+  really: bool,
+  name: str,
+  lowered: jax.stages.Lowered,
+  held: Held,
+  turns: int,
+) -> Program:
+  """Compiles; `turns` are those of the loop whose end only its data tell."""
+  if not really:
+    return Program()
   start = time.monotonic()
   try:
     compiled = lowered.compile()
@@ -319,9 +344,16 @@ def _compile(
       f'needs while it runs; the compiler says: {str(error)[:400]}'
     ) from error
   took = progress.format_seconds(time.monotonic() - start)
-  needs = ahead.scratch_bytes(compiled) / 1e9
-  progress.say(f'{name}: compiled in {took}, needs {needs:.2f} GB a chip')
-  return compiled
+  scratch = ahead.scratch_bytes(compiled)
+  progress.say(
+    f'{name}: compiled in {took}, needs {scratch / 1e9:.2f} GB a chip'
+  )
+  sent = collectives.sent_bytes(compiled.as_text(), unknown_trips=turns)
+  return Program(
+    scratch,
+    roofline.compiled_flops(compiled),
+    {kind: count / turns for kind, count in sent.items()},
+  )
 
 
 def _refuse(held: Held, hbm_bytes: int) -> None:

@@ -15,7 +15,8 @@ class Workload:
 
   The lead reads the question, and in every turn but the last sends out
   subagents, whose reports it then reads. A subagent reads its subtask and in
-  every turn but the last calls a tool.
+  every turn but the last calls a tool. Without subagents the lead is a single
+  agent and reads what its tools return.
 
   Attributes:
     rollouts: of a step.
@@ -23,7 +24,7 @@ class Workload:
     lead_prompt: tokens of the system prompt and the question.
     lead_turns: turns of the lead.
     lead_turn: tokens that it samples in one.
-    subagents: sent out in a turn.
+    subagents: sent out in a turn; 0 for a single agent.
     report: tokens that the lead reads of each.
     sub_prompt: tokens of the system prompt, the question and the subtask.
     sub_shared: those that all subagents of a task have in common.
@@ -47,8 +48,8 @@ class Workload:
 
   def __post_init__(self):
     for name, value in dataclasses.asdict(self).items():
-      if value < 1:
-        raise ValueError(f'{name}={value} is below 1')
+      if value < (name != 'subagents'):
+        raise ValueError(f'{name}={value} is too small')
     if self.rollouts % self.group:
       raise ValueError(
         f'{self.rollouts} rollouts are no whole groups of {self.group}'
@@ -65,9 +66,14 @@ class Workload:
     return self.subagents * (self.lead_turns - 1)
 
   @property
+  def lead_reads(self) -> int:
+    """Tokens that a lead reads between two of its turns."""
+    return self.subagents * self.report or self.observation
+
+  @property
   def lead_len(self) -> int:
     """Tokens of a lead's trajectory."""
-    reports = (self.lead_turns - 1) * self.subagents * self.report
+    reports = (self.lead_turns - 1) * self.lead_reads
     return self.lead_prompt + self.lead_turns * self.lead_turn + reports
 
   @property
@@ -91,7 +97,7 @@ class Workload:
   def shared(self) -> float:
     """Those that another agent of the group has computed, on average."""
     leads = (self.group - 1) * self.lead_prompt
-    subs = (self.group * self.num_subagents - 1) * self.sub_shared
+    subs = max(self.group * self.num_subagents - 1, 0) * self.sub_shared
     return (leads + subs) / self.group
 
   @property
@@ -104,7 +110,7 @@ class Workload:
     """Tokens that an agent holds while it samples one, on average."""
     lead = (
       self.lead_prompt
-      + (self.lead_turns - 1) / 2 * self.subagents * self.report
+      + (self.lead_turns - 1) / 2 * self.lead_reads
       + self.lead_turns * self.lead_turn / 2
     )
     sub = (

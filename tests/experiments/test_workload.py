@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,16 @@ def test_a_rollout_by_hand():
   assert SMALL.read == 102 - 28 - 22.5
 
 
+def test_a_single_agent_reads_its_tools_itself():
+  alone = dataclasses.replace(SMALL, subagents=0)
+  # Reads 10; samples 4, reads 6; samples 4, reads 6; samples 4.
+  assert alone.tokens == alone.lead_len == 10 + 3 * 4 + 2 * 6 == 34
+  assert alone.sampled == 12
+  assert alone.shared == 10 / 2
+  # Its sampled tokens begin at 10, 20 and 30.
+  assert alone.context == (10 + 20 + 30) / 3 + 4 / 2
+
+
 def test_means_are_those_of_the_tokens():
   def agent(prompt, turns, sampled, read):
     mine = [False] * prompt
@@ -54,6 +66,7 @@ def test_means_are_those_of_the_tokens():
   ('change', 'words'),
   [
     ({'report': 0}, 'report=0'),
+    ({'subagents': -1}, 'subagents=-1'),
     ({'group': 3}, 'no whole groups of 3'),
     ({'sub_shared': 1201}, 'sub_shared=1201'),
   ],
