@@ -120,13 +120,18 @@ def train(
   loop_config = loop.LoopConfig(seed=config.seed, **config.loop)
   _refuse_bad_options(config)
   hosts = hosts or multihost.Hosts()
+  if hosts.count > loop_config.tasks_per_step:
+    raise ValueError(
+      f'{hosts.count} processes share {loop_config.tasks_per_step} tasks a '
+      f'step: set loop.tasks_per_step to {hosts.count} or more'
+    )
   speaks = hosts.index == 0
   with contextlib.ExitStack() as stack:
     judge = stack.enter_context(build.open_judge(config))
     if speaks:
       workdir_lib.prepare(workdir, resume=resume)
       stack.enter_context(workdir_lib.locked(workdir))
-      workdir_lib.settle(workdir, config.to_dict())
+      workdir_lib.compare(workdir, config.to_dict())
     hosts.wait('workdir')
     notice = stack.enter_context(preemption.Notice())
     stage = progress.Stage(name, loop_config.num_steps, 'steps')
@@ -184,6 +189,8 @@ def _train(
   if hosts.index == 0:
     progress.say(f'engine: {parts.engine.plan}')
     log = metrics_log.MetricsLog(workdir, resume_step=int(state.step))
+    workdir_lib.write_config(workdir, config.to_dict())
+  hosts.wait('log')
 
   def write(step: int, metrics: dict[str, float]) -> None:
     if log is not None:
