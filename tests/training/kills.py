@@ -75,8 +75,8 @@ def phase(workdir: pathlib.Path) -> str:
   done = len(metrics_log.read_metrics(workdir))
   partial = list((workdir / finished.FOLDER).glob(f'{done:08d}.*'))
   writing = list(workdir.glob('checkpoints/*tmp*'))
-  return f'step {done}' + ', rollouts' * bool(partial) + ', saving' * bool(
-    writing
+  return (
+    f'step {done}' + ', rollouts' * bool(partial) + ', saving' * bool(writing)
   )
 
 

@@ -18,9 +18,7 @@ def _rollout(index=0, task_id='t'):
 
 def _assert_same(found, expected):
   assert repr(found) == repr(expected)
-  for one, other in zip(
-    found.trajectories, expected.trajectories, strict=True
-  ):
+  for one, other in zip(found.trajectories, expected.trajectories, strict=True):
     for name in ('token_ids', 'sample_mask', 'behavior_logprobs'):
       a, b = getattr(one, name), getattr(other, name)
       assert a.dtype == b.dtype and a.tobytes() == b.tobytes()

@@ -24,19 +24,25 @@ def test_raises_at_once_and_only_once():
 
 def test_an_update_is_not_interrupted():
   done = []
-  with preemption.Notice(60) as notice:
-    with pytest.raises(preemption.Preempted), notice.deferred():
-      _terminate()
-      done.append('update')
+  with (
+    preemption.Notice(60) as notice,
+    pytest.raises(preemption.Preempted),
+    notice.deferred(),
+  ):
+    _terminate()
+    done.append('update')
   assert done == ['update']
 
 
 def test_ends_itself_when_its_time_is_over(monkeypatch):
   codes = []
   monkeypatch.setattr(os, '_exit', codes.append)
-  with preemption.Notice(0.0) as notice:
-    with pytest.raises(preemption.Preempted), notice.deferred():
-      _terminate()
-      while not codes:
-        pass
+  with (
+    preemption.Notice(0.0) as notice,
+    pytest.raises(preemption.Preempted),
+    notice.deferred(),
+  ):
+    _terminate()
+    while not codes:
+      pass
   assert codes == [75]

@@ -14,12 +14,12 @@ def _changed(**loop):
 
 
 def test_a_second_run_is_told_who_is_there(tmp_path):
-  with workdir.locked(tmp_path):
-    with (
-      pytest.raises(FileExistsError, match=r'in use by process \d+ on '),
-      workdir.locked(tmp_path),
-    ):
-      pass
+  with (
+    workdir.locked(tmp_path),
+    pytest.raises(FileExistsError, match=r'in use by process \d+ on '),
+    workdir.locked(tmp_path),
+  ):
+    pass
   with workdir.locked(tmp_path):
     pass
 
@@ -53,7 +53,9 @@ def test_what_changed_is_said_and_what_breaks_is_refused(tmp_path, capsys):
   workdir.write_config(tmp_path, CONFIG)
   workdir.compare(tmp_path, CONFIG)
   assert not capsys.readouterr().err and made.read(0)
-  with pytest.raises(ValueError, match='config.seed: 1 -> 2.*another --workdir'):
+  with pytest.raises(
+    ValueError, match=r'config.seed: 1 -> 2.*another --workdir'
+  ):
     workdir.compare(tmp_path, CONFIG | {'seed': 2})
   assert made.read(0)
   workdir.compare(tmp_path, _changed(num_steps=4, more=None))

@@ -93,9 +93,7 @@ def compare(workdir: str | os.PathLike, config: Mapping[str, Any]) -> None:
     progress.say('rollouts of the step that was begun are made again')
 
 
-def write_config(
-  workdir: str | os.PathLike, config: Mapping[str, Any]
-) -> None:
+def write_config(workdir: str | os.PathLike, config: Mapping[str, Any]) -> None:
   """Writes `config.json`; from then on the workdir holds a run."""
   text = json.dumps(config, indent=2) + '\n'
   files.write_text(pathlib.Path(workdir) / CONFIG, text)
