@@ -131,7 +131,7 @@ def main() -> None:
       }
     )
   )
-  sys.exit(bool(wrong))
+  sys.exit(int(bool(wrong)))
 
 
 if __name__ == '__main__':
