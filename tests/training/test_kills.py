@@ -11,8 +11,10 @@ import pytest
 def _run(script, tmp_path, *args):
   """The line of JSON that a script of this folder prints last."""
   found = subprocess.run(
-    [sys.executable, '-m', f'tests.training.{script}', *args]
-    + [f'--folder={tmp_path / "runs"}'],
+    [
+      *(sys.executable, '-m', f'tests.training.{script}', *args),
+      f'--folder={tmp_path / "runs"}',
+    ],
     env=os.environ
     | {
       'JAX_PLATFORMS': 'cpu',
