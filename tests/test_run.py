@@ -198,6 +198,7 @@ def test_a_reference_is_kept_only_if_it_is_read(kl_coef, tmp_path, monkeypatch):
     ('advantage', 'level', 'token', "'rollout' or 'turn'"),
     ('batch', 'aggregation', 'mean', "'dual_level' or 'token_mean'"),
     ('grpo', 'tis_level', 'token', 'set loop.rescore=True'),
+    ('loop', 'asynchronous', True, "grpo.tis_level='token' to weigh"),
     ('lora', 'rank', -1, 'lora.rank=-1 is below 1'),
     ('loop', 'minibatches', 3, 'does not divide over loop.minibatches 3'),
   ],

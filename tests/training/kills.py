@@ -128,6 +128,7 @@ def main() -> None:
     made = (folder / f'{name}.journal').read_text().splitlines()
     if len(made) != 24 or len(set(made)) != 24:
       wrong.append(f'{name}: {len(made)} rollouts, {len(set(made))} distinct')
+    print(f'{kills} kills in {runs} runs, wrong: {wrong}', file=sys.stderr)
   print(
     json.dumps(
       {
