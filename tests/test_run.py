@@ -247,6 +247,7 @@ def test_two_policies_need_one_tokenizer(tmp_path):
     ('advantage', 'level', 'token', "'rollout' or 'turn'"),
     ('batch', 'aggregation', 'mean', "'dual_level' or 'token_mean'"),
     ('grpo', 'tis_level', 'token', 'set loop.rescore=True'),
+    ('loop', 'asynchronous', True, "grpo.tis_level='token' to weigh"),
     ('lora', 'rank', -1, 'lora.rank=-1 is below 1'),
     ('loop', 'minibatches', 3, 'does not divide over loop.minibatches 3'),
     ('', 'subagent_policy', 'packaged:tiny', 'a run trains one policy'),

@@ -120,22 +120,22 @@ def train(
   loop_config = loop.LoopConfig(seed=config.seed, **config.loop)
   _refuse_bad_options(config)
   hosts = hosts or multihost.Hosts()
-  speaks = hosts.index == 0
+  if hosts.count > loop_config.tasks_per_step:
+    raise ValueError(
+      f'{hosts.count} processes share {loop_config.tasks_per_step} tasks a '
+      f'step: set loop.tasks_per_step to {hosts.count} or more'
+    )
   with contextlib.ExitStack() as stack:
     judge = stack.enter_context(build.open_judge(config))
-    if speaks:
+    if hosts.index == 0:
       workdir_lib.prepare(workdir, resume=resume)
       stack.enter_context(workdir_lib.locked(workdir))
-      workdir_lib.settle(workdir, config.to_dict())
+      workdir_lib.compare(workdir, config.to_dict())
     hosts.wait('workdir')
     notice = stack.enter_context(preemption.Notice())
-    stage = progress.Stage(name, loop_config.num_steps, 'steps')
-    shown = stage.update if speaks else lambda step, note: None
-    if speaks:
-      stack.enter_context(stage)
     try:
       trained = _train(
-        config, workdir, loop_config, judge, hosts, notice, shown, on_step
+        config, workdir, loop_config, judge, hosts, notice, name, on_step
       )
     except types.JudgeUnavailable as error:
       raise types.JudgeUnavailable(
@@ -160,7 +160,7 @@ def _train(
   judge: types.Judge | None,
   hosts: multihost.Hosts,
   notice: preemption.Notice,
-  shown: Callable[[int, str], None],
+  name: str,
   on_step: Callable[[int, dict[str, float]], None] | None,
 ) -> build.Policy:
   policy, tokenizer = build.build_policy(config)
@@ -184,6 +184,8 @@ def _train(
   if hosts.index == 0:
     progress.say(f'engine: {parts.engine.plan}')
     log = metrics_log.MetricsLog(workdir, resume_step=int(state.step))
+    workdir_lib.write_config(workdir, config.to_dict())
+  hosts.wait('log')
 
   def write(step: int, metrics: dict[str, float]) -> None:
     if log is not None:
@@ -219,9 +221,11 @@ def _train(
     if saver.begun != int(state.step):
       saver.save(state, extra={}, config=config.to_dict())
 
+  stage = progress.Stage(name, loop_config.num_steps, 'steps')
   with contextlib.ExitStack() as stack:
     if log is not None:
       stack.callback(log.close)
+      stack.enter_context(stage)
     stack.enter_context(saver)
     state = loop.train(
       state,
@@ -233,7 +237,7 @@ def _train(
       validated=best.keeper(
         workdir, metrics_log.read_metrics(workdir), save_merged
       ),
-      progress=shown,
+      progress=stage.update if log else lambda step, note: None,
       ref_params=ref_params,
       made=made,
       hosts=hosts,

@@ -3,9 +3,10 @@
   python -m tests.training.kills --kills=50 --folder=/tmp/kills
 
 Prints one line of JSON: how many kills, in which parts of the run, and whether
-metrics, parameters and rollouts are those of the uninterrupted run. Children
-are forks of this process, which never starts a back end of JAX: each begins in
-a moment.
+metrics, parameters and rollouts are those of the uninterrupted run. With
+--terminate they are asked to end by SIGTERM, and `slowest` says how long that
+took. Children are forks of this process, which never starts a back end of JAX:
+each begins in a moment.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import traceback
 
 from tests.training import tiny_run
 from wideseek_jax import run
-from wideseek_jax.training import finished, metrics_log
+from wideseek_jax.training import finished, metrics_log, preemption
 
 
 def start(action) -> int:
@@ -75,8 +76,8 @@ def phase(workdir: pathlib.Path) -> str:
   done = len(metrics_log.read_metrics(workdir))
   partial = list((workdir / finished.FOLDER).glob(f'{done:08d}.*'))
   writing = list(workdir.glob('checkpoints/*tmp*'))
-  return f'step {done}' + ', rollouts' * bool(partial) + ', saving' * bool(
-    writing
+  return (
+    f'step {done}' + ', rollouts' * bool(partial) + ', saving' * bool(writing)
   )
 
 
@@ -85,7 +86,11 @@ def main() -> None:
   parser.add_argument('--kills', type=int, default=50)
   parser.add_argument('--folder', type=pathlib.Path, required=True)
   parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--terminate', action='store_true')
   options = parser.parse_args()
+  number = signal.SIGTERM if options.terminate else signal.SIGKILL
+  # Before it can catch SIGTERM a process ends like any other.
+  ends = (-number, preemption.EXIT_CODE)
   folder, rng = options.folder, random.Random(options.seed)
   folder.mkdir(parents=True)
   assert end(start(lambda: tiny_run.write_inputs(folder))) == 0
@@ -96,7 +101,8 @@ def main() -> None:
   seconds = time.monotonic() - began
   expected = result(folder / 'whole')
   assert result(folder / 'compiled') == expected, 'runs do not repeat'
-  kills, runs, phases, wrong = 0, 0, collections.Counter(), []
+  kills, runs, slowest = 0, 0, 0.0
+  phases, wrong = collections.Counter(), []
   while kills < options.kills:
     name = f'killed {runs}'
     runs += 1
@@ -105,10 +111,12 @@ def main() -> None:
       child = train(folder, name)
       if kills < options.kills:
         time.sleep(rng.uniform(0, seconds))
-        os.kill(child, signal.SIGKILL)
+        os.kill(child, number)
+        sent = time.monotonic()
       code = end(child)
-      if code == -signal.SIGKILL:
+      if code in ends:
         kills += 1
+        slowest = max(slowest, time.monotonic() - sent)
         phases[phase(folder / name)] += 1
       elif code:
         wrong.append((folder / f'{name}.log').read_text()[-2000:])
@@ -120,18 +128,20 @@ def main() -> None:
     made = (folder / f'{name}.journal').read_text().splitlines()
     if len(made) != 24 or len(set(made)) != 24:
       wrong.append(f'{name}: {len(made)} rollouts, {len(set(made))} distinct')
+    print(f'{kills} kills in {runs} runs, wrong: {wrong}', file=sys.stderr)
   print(
     json.dumps(
       {
         'kills': kills,
         'runs': runs,
         'seconds': round(seconds, 2),
+        'slowest': round(slowest, 2),
         'phases': dict(sorted(phases.items())),
         'wrong': wrong,
       }
     )
   )
-  sys.exit(bool(wrong))
+  sys.exit(int(bool(wrong)))
 
 
 if __name__ == '__main__':

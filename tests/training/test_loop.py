@@ -1,4 +1,7 @@
 import dataclasses
+import os
+import signal
+import threading
 
 import numpy as np
 import pytest
@@ -7,7 +10,7 @@ from tests.agents import helpers
 from wideseek_jax import testing, types
 from wideseek_jax.rl import weights as weights_lib
 from wideseek_jax.tasks import rewards, tables
-from wideseek_jax.training import batching, loop
+from wideseek_jax.training import batching, finished, loop, preemption
 
 
 def test_every_epoch_visits_every_task_once():
@@ -183,6 +186,119 @@ def judged_parts(judge):
     advantage={},
     judge=judge,
   )
+
+
+def _train(parts, steps=3, **options):
+  """A run of steps on `COUNTRIES`: what was logged and saved."""
+  saved, rows = [], []
+  config = loop.LoopConfig(
+    num_steps=steps, tasks_per_step=1, checkpoint_every=2, rollouts_every=0
+  )
+  config = dataclasses.replace(
+    config, asynchronous=options.pop('asynchronous', False)
+  )
+  loop.train(
+    State(0),
+    parts,
+    config,
+    log=lambda step, metrics: rows.append((step, metrics)),
+    save=saved.append,
+    **options,
+  )
+  return rows, saved
+
+
+def _agreeing(prompts):
+  return ['{"1": true}'] * len(prompts)
+
+
+def test_asynchronous_rollouts_have_the_weights_before_the_update():
+  parts = judged_parts(_agreeing)
+  events = []
+  parts.engine.set_params = lambda params: events.append('weights')
+  begun = threading.Event()
+
+  def step(state, batch, ref):
+    # The rollouts of the next step end while this update waits for them.
+    if state.step < 2:
+      assert begun.wait(60)
+    begun.clear()
+    events.append(f'update {state.step}')
+    return State(state.step + 1), {}
+
+  def progress(step, note):
+    if note == 'rollouts 2/2':
+      events.append(f'rollouts {step}')
+      if step:
+        begun.set()
+
+  parts = dataclasses.replace(parts, step=step)
+  rows, saved = _train(parts, asynchronous=True, progress=progress)
+  assert events == [
+    *('weights', 'rollouts 0', 'rollouts 1', 'update 0', 'weights'),
+    *('rollouts 2', 'update 1', 'weights', 'update 2', 'weights'),
+  ]
+  assert [step for step, _ in rows] == [0, 1, 2]
+  assert saved == [State(2), State(3)]
+  # Only the first step's are of the newest weights.
+  stale = [metrics['rollout/stale_tokens'] for _, metrics in rows]
+  assert stale == [0, 1, 1]
+
+
+def test_what_a_killed_run_had_made_is_not_made_again(tmp_path):
+  made = finished.Finished(tmp_path)
+  parts = judged_parts(_agreeing)
+  told = []
+  rows, _ = _train(
+    parts, made=made, progress=lambda step, note: told.append((step, note))
+  )
+  assert (1, 'rollouts 2/2') in told
+  # Killed in its second step, with one of two rollouts.
+  made.forget()
+  count = []
+  add = made.add
+  made.add = lambda step, rollout, weights: (
+    count.append((step, rollout.index)),
+    add(step, rollout, weights),
+  )
+
+  class Killed(Exception):
+    pass
+
+  def kill(step, note):
+    if (step, note) == (1, 'rollouts 1/2'):
+      raise Killed
+
+  with pytest.raises(Killed):
+    _train(parts, made=made, progress=kill)
+  again, _ = _train(parts, made=made)
+  assert len(count) == len(set(count)) == 6
+  for (step, metrics), (other, expected) in zip(again, rows, strict=True):
+    assert step == other
+    for name in expected:
+      if not name.startswith('time/'):
+        assert metrics[name] == expected[name], name
+
+
+def test_sigterm_saves_the_last_whole_step():
+  parts = judged_parts(_agreeing)
+  saved, rows = [], []
+
+  def terminate(step, note):
+    if (step, note) == (1, 'rollouts 1/2'):
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  with preemption.Notice(60) as notice, pytest.raises(preemption.Preempted):
+    loop.train(
+      State(0),
+      parts,
+      loop.LoopConfig(num_steps=3, tasks_per_step=1, rollouts_every=0),
+      log=lambda step, metrics: rows.append(step),
+      save=saved.append,
+      progress=terminate,
+      notice=notice,
+    )
+  assert saved == [State(1)] and rows == [0]
 
 
 @pytest.mark.parametrize('last', range(4))

@@ -79,4 +79,3 @@ def replace_parts(journal: pathlib.Path | None = None) -> None:
 def _score(rollout: types.Rollout) -> types.Score:
   total = sum(int(t.token_ids.sum()) for t in rollout.trajectories)
   return types.Score(total % 7 / 7, {'format_ok': 1.0})
-

@@ -28,7 +28,7 @@ _STATE, _EXTRA, _CONFIG = 'state', 'extra', 'config'
 
 
 def _manager(
-  directory: str | os.PathLike, keep: int | None = None
+  directory: str | os.PathLike, **options: Any
 ) -> ocp.CheckpointManager:
   # Orbax tells each of its inner steps at INFO and more at WARNING.
   logging.getLogger('absl').setLevel(logging.ERROR)
@@ -39,7 +39,7 @@ def _manager(
       _EXTRA: ocp.JsonCheckpointHandler(),
       _CONFIG: ocp.JsonCheckpointHandler(),
     },
-    options=ocp.CheckpointManagerOptions(max_to_keep=keep),
+    options=ocp.CheckpointManagerOptions(**options),
   )
 
 
@@ -66,7 +66,10 @@ class Saver:
     """
     self._directory = pathlib.Path(directory)
     self._on_saved = on_saved
-    self._manager = _manager(directory, keep)
+    # What a killed run had begun to write goes.
+    self._manager = _manager(
+      directory, max_to_keep=keep, cleanup_tmp_directories=True
+    )
     self._thread = concurrent.futures.ThreadPoolExecutor(1)
     self._writing: concurrent.futures.Future | None = None
     self.begun = latest_step(directory)

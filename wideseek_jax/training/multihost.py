@@ -253,7 +253,8 @@ def to_local(
     mine,
     transformer.param_shapes(config),
     transformer.logical_axes(config),
-    sharding.DECODE_TABLE,
+    # Layers are stacked until the engine takes them apart.
+    {**sharding.DECODE_TABLE, 'layers': None},
   )
 
   # One after the other: never are all of them there twice.

@@ -33,6 +33,9 @@ class Notice:
     """Waits so long for the process to end by itself, then ends it."""
     self._grace = grace_seconds
     self._came = self._deferred = False
+    # The main thread may be inside of a long update.
+    self._timer = threading.Timer(grace_seconds, self._end)
+    self._timer.daemon = True
 
   def __enter__(self) -> 'Notice':
     self._catches = threading.current_thread() is threading.main_thread()
@@ -41,6 +44,7 @@ class Notice:
     return self
 
   def __exit__(self, *exc_info: object) -> None:
+    self._timer.cancel()
     if self._catches:
       signal.signal(signal.SIGTERM, self._before)
 
@@ -60,10 +64,7 @@ class Notice:
       return
     self._came = True
     progress.say('SIGTERM: saving what is done')
-    # The main thread may be inside of a long update.
-    timer = threading.Timer(self._grace, self._end)
-    timer.daemon = True
-    timer.start()
+    self._timer.start()
     if not self._deferred:
       raise Preempted(EXIT_CODE)
 

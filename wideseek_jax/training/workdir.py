@@ -64,12 +64,11 @@ def prepare(workdir: str | os.PathLike, *, resume: bool) -> None:
     ) from error
 
 
-def settle(workdir: str | os.PathLike, config: Mapping[str, Any]) -> None:
-  """Writes the config of a run into its workdir, if the run can go on with it.
+def compare(workdir: str | os.PathLike, config: Mapping[str, Any]) -> None:
+  """Says aloud how a config differs from that of the run in a workdir.
 
-  What differs from the config that it had is said aloud, and rollouts for a
-  step whose update is in no checkpoint are dropped: with the new config they
-  would be others.
+  If it does, rollouts for a step whose update is in no checkpoint are dropped:
+  with the new config they would be others.
 
   Args:
     workdir: prepared, and locked.
@@ -78,11 +77,26 @@ def settle(workdir: str | os.PathLike, config: Mapping[str, Any]) -> None:
   Raises:
     ValueError: the run cannot go on with this config; says what differs.
   """
-  workdir = pathlib.Path(workdir)
-  path = workdir / CONFIG
-  if path.exists():
-    _compare(workdir, json.loads(path.read_text()), config)
-  files.write_text(path, json.dumps(config, indent=2) + '\n')
+  path = pathlib.Path(workdir) / CONFIG
+  if not path.exists():
+    return
+  changed = difference(json.loads(path.read_text()), config)
+  lines = [f'config.{name}: {change}' for name, change in changed.items()]
+  if any(f'{name}.'.startswith(f'{one}.') for name in changed for one in FIXED):
+    raise ValueError(
+      f'the checkpoint in {workdir} cannot go on with this config '
+      f'({"; ".join(lines)}): undo that, or name another --workdir'
+    )
+  for line in lines:
+    progress.say(f'changed since this run began: {line}')
+  if lines and finished.Finished(workdir).forget():
+    progress.say('rollouts of the step that was begun are made again')
+
+
+def write_config(workdir: str | os.PathLike, config: Mapping[str, Any]) -> None:
+  """Writes `config.json`; from then on the workdir holds a run."""
+  text = json.dumps(config, indent=2) + '\n'
+  files.write_text(pathlib.Path(workdir) / CONFIG, text)
 
 
 def difference(
@@ -98,22 +112,6 @@ def difference(
       texts = ['absent' if x is absent else repr(x) for x in (was, is_)]
       found[name] = ' -> '.join(texts)
   return found
-
-
-def _compare(
-  workdir: pathlib.Path, before: Mapping[str, Any], now: Mapping[str, Any]
-) -> None:
-  changed = difference(before, now)
-  lines = [f'config.{name}: {change}' for name, change in changed.items()]
-  if any(f'{name}.'.startswith(f'{one}.') for name in changed for one in FIXED):
-    raise ValueError(
-      f'the checkpoint in {workdir} cannot go on with this config '
-      f'({"; ".join(lines)}): undo that, or name another --workdir'
-    )
-  for line in lines:
-    progress.say(f'changed since this run began: {line}')
-  if lines and finished.Finished(workdir).forget():
-    progress.say('rollouts of the step that was begun are made again')
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
