@@ -2,6 +2,16 @@
 
 import setuptools
 
+_SERVE = ['starlette>=1.10,<2', 'uvicorn>=0.54,<0.55']
+# Later ones want another dateparser than the official score of WideSearch.
+_ONLINE = [
+  'lxml>=6,<7',
+  'trafilatura>=2.2,<2.3',
+  'htmldate>=1.10,<1.11',
+  # justext needs it and does not say so.
+  'lxml-html-clean>=0.4,<0.5',
+]
+
 setuptools.setup(
   name='wideseek_jax',
   version='0.1.0',
@@ -19,7 +29,8 @@ setuptools.setup(
   install_requires=[
     'absl-py>=2.1,<3',
     'flax>=0.12,<0.13',
-    'httpx>=0.28,<0.29',
+    'httpcore>=1.0.9,<2',
+    'httpx[http2]>=0.28,<0.29',
     'jax>=0.10,<0.13',
     'matplotlib>=3.9,<4',
     'ml-collections>=1.0,<2',
@@ -46,7 +57,13 @@ setuptools.setup(
     'vega-datasets==0.9.0',
   ],
   extras_require={
+    # Back ends of the tools (wideseek_jax/backends.py).
+    'serve': _SERVE,
+    'online': _ONLINE,
+    'dense': ['qdrant-client>=1.20,<1.21'],
     'test': [
+      *_SERVE,
+      *_ONLINE,
       'hypothesis>=6.100,<7',
       'pytest>=8,<10',
       'pytest-timeout>=2.3,<3',

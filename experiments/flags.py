@@ -18,8 +18,9 @@ def config() -> ml_collections.ConfigDict:
 
 
 def run(
-  main: Callable[[], None],
+  main: Callable[..., None],
   config_file: str | None = 'experiments/configs/tiny_cpu.py',
+  max_words: int = 0,
 ) -> None:
   """Parses the flags and runs main; an error that a user can mend is one line.
 
@@ -30,6 +31,7 @@ def run(
     main: the entry point.
     config_file: the config to use unless --config names another; None for a
       command without a config.
+    max_words: how many words beside the options main takes at most.
   """
 
   # JAX tells at INFO which back ends are not there.
@@ -52,10 +54,11 @@ def run(
       _fail(error)
 
   def guarded(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-      _fail(f'what is {argv[1]!r}? options begin with --')
+    words = argv[1:]
+    if len(words) > max_words:
+      _fail(f'what is {words[max_words]!r}? options begin with --')
     try:
-      main()
+      main(*words)
     except (OSError, ValueError) as error:
       _fail(error)
     except KeyboardInterrupt:

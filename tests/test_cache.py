@@ -84,5 +84,5 @@ def test_a_file_without_times_is_read_on(tmp_path):
 def test_a_file_that_is_none_is_an_error_that_names_the_option(tmp_path):
   path = tmp_path / 'cache.sqlite'
   path.write_bytes(b'no database' * 100)
-  with pytest.raises(BlockingIOError, match='config.some.cache'):
-    cache.TextCache(path, 'config.some.cache', BlockingIOError)
+  with pytest.raises(BlockingIOError, match='some_option'):
+    cache.TextCache(path, 'some_option', BlockingIOError)

@@ -16,8 +16,8 @@ from typing import Any
 import jax
 import ml_collections
 
+from wideseek_jax import backends, sharding, types
 from wideseek_jax import cache as cache_lib
-from wideseek_jax import sharding, types
 from wideseek_jax import tokenizer as tokenizer_lib
 from wideseek_jax.engine import engine as engine_lib
 from wideseek_jax.judge import client, summary
@@ -26,7 +26,8 @@ from wideseek_jax.models import config as model_config
 from wideseek_jax.models import hf, transformer
 from wideseek_jax.models import lora as lora_lib
 from wideseek_jax.tasks import datasets, facts
-from wideseek_jax.tools import local, search
+from wideseek_jax.tools import corpus as corpus_lib
+from wideseek_jax.tools import local, retrieval, search
 from wideseek_jax.training import grpo_step, train_state
 
 _PACKAGED = pathlib.Path(__file__).parent / 'policies'
@@ -229,16 +230,34 @@ def _local_judge(
 def build_tools(
   config: Config, judge: types.Judge | None = None
 ) -> types.Tools:
-  """Search and access over the pages of the facts world.
+  """Search and access of config.tools, by default over the facts' pages.
 
   Args:
     config: see `config.default_config`.
     judge: reports on the pages if config.summary_chars asks for it.
+
+  Raises:
+    OSError, ValueError: what config.tools names is not there, or a package
+      for it is not installed; says what to do.
   """
-  tools = _facts_tools()
+  if config.tools.kind == 'facts':
+    tools = _facts_tools()
+  else:
+    tools = backends.open_tools(config.tools)
   if judge is None or not config.summary_chars:
     return tools
   return summary.SummarisingTools(tools, judge, config.summary_chars)
+
+
+def build_retriever(config: Config) -> retrieval.Retriever:
+  """The index of config.tools: what a search server serves.
+
+  Raises:
+    OSError, ValueError: as `build_tools`; of what has no index, too.
+  """
+  if config.tools.kind == 'facts':
+    return _facts_tools().index
+  return backends.open_retriever(config.tools)
 
 
 def build_tasks(config: Config, split: str) -> list[types.Task]:
@@ -323,6 +342,12 @@ def _facts_world() -> Any:
 
 
 @functools.cache
-def _facts_tools() -> types.Tools:
-  corpus = facts.build_corpus(_facts_world())
+def facts_corpus() -> corpus_lib.Corpus:
+  """The pages of the facts world."""
+  return facts.build_corpus(_facts_world())
+
+
+@functools.cache
+def _facts_tools() -> local.LocalTools:
+  corpus = facts_corpus()
   return local.LocalTools(corpus, search.SearchIndex(corpus))

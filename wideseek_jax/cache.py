@@ -23,6 +23,7 @@ class TextCache:
     option: the config option that names the file, for error messages.
     error: what is raised if the file cannot be used, by every method.
     max_age: seconds after which a text is forgotten; 0 for never.
+    patience: seconds until another process's write must have ended.
     clock: seconds since the epoch.
   """
 
@@ -32,6 +33,7 @@ class TextCache:
     option: str,
     error: type[OSError] = OSError,
     max_age: float = 0.0,
+    patience: float = 60.0,
     clock: Callable[[], float] = time.time,
   ):
     self._path = pathlib.Path(path)
@@ -42,7 +44,10 @@ class TextCache:
       self._path.parent.mkdir(parents=True, exist_ok=True)
       # No transactions of Python's own: each statement is one.
       self._database = sqlite3.connect(
-        self._path, timeout=60, isolation_level=None, check_same_thread=False
+        self._path,
+        timeout=patience,
+        isolation_level=None,
+        check_same_thread=False,
       )
     try:
       with self._explained():

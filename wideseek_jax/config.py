@@ -53,6 +53,57 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
       'test_file': '',
     }
   )
+  # Where searches and pages come from: 'facts', 'text', 'dense', 'hybrid' (both
+  # of them), 'server' or 'online'; see backends.py.
+  config.tools = ml_collections.ConfigDict(
+    {
+      'kind': 'facts',
+      # Arguments of tools.text_index.TextIndex.
+      'text': {'folder': ''},
+      # Arguments of tools.dense.connect.
+      'dense': {
+        'url': 'http://localhost:6333',
+        'collection': 'wiki_collection_m32_cef512',
+        'hnsw_ef': 256,
+        'api_key_env': 'QDRANT_API_KEY',
+        'seconds': 60.0,
+      },
+      # Arguments of models.bert.SentenceEncoder; a Hugging Face folder such as
+      # that of intfloat/e5-base-v2, whose prefixes these are.
+      'encoder': {
+        'folder': '',
+        'query_prefix': 'query: ',
+        'passage_prefix': 'passage: ',
+        'max_tokens': 256,
+        'dtype': 'float32',
+      },
+      # Arguments of tools.remote.RemoteTools.
+      'server': {
+        'url': 'http://localhost:8000',
+        'seconds': 60.0,
+        'retries': 6,
+        'concurrency': 256,
+        'snippet_chars': 5000,
+      },
+      # Arguments of tools.online.OnlineTools; keys are in the environment.
+      'online': {
+        'search_url': 'https://google.serper.dev/search',
+        'search_key_env': 'SERPER_API_KEY',
+        # 'https://r.jina.ai/' lets that service read pages.
+        'reader_url': '',
+        'reader_key_env': 'JINA_API_KEY',
+        'seconds': 60.0,
+        'retries': 2,
+        'concurrency': 20,
+        'per_second': 10.0,
+        'max_bytes': 4 * 2**20,
+        'max_chars': 200_000,
+        'cache': 'runs/web.sqlite',
+        'max_days': 30.0,
+        'allowed': (),
+      },
+    }
+  )
   # Arguments of agents.rollout.rollout_groups.
   config.rollout = ml_collections.ConfigDict(
     {

@@ -76,7 +76,7 @@ def test_equal_prompts_in_flight_are_one_call():
       thread.start()
     assert started.wait(60)
     # Four callers wait for one request.
-    while len(asyncio.all_tasks(judge._loop)) < 5:
+    while len(asyncio.all_tasks(judge._loop._loop)) < 5:
       time.sleep(0.005)
     go_on.set()
     for thread in threads:

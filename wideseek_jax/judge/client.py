@@ -12,14 +12,12 @@ deadline end a request in whatever state it is.
 import asyncio
 import hashlib
 import random
-import threading
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
 import httpx
 
 from wideseek_jax import cache as cache_lib
-from wideseek_jax import types
+from wideseek_jax import event_loop, keys, types
 from wideseek_jax.judge import completions, meter
 
 # These may pass, as may a server's fault (5xx): a timeout, too many requests.
@@ -118,7 +116,7 @@ class HttpJudge:
       self._url = httpx.URL(base_url.rstrip('/') + '/chat/completions')
     except httpx.InvalidURL as error:
       raise ValueError(f'judge.base_url {base_url!r}: {error}') from None
-    self._key = completions.api_key(api_key_env)
+    self._key = keys.read(api_key_env)
     self._model, self._max_tokens = model, max_tokens
     self._total_timeout, self._retries = total_timeout, retries
     self._jitter, self._sleep = jitter, sleep
@@ -144,17 +142,13 @@ class HttpJudge:
         max_connections=None, max_keepalive_connections=concurrency
       ),
     )
-    self._loop = asyncio.new_event_loop()
-    self._thread = threading.Thread(
-      target=self._loop.run_forever, name='judge', daemon=True
-    )
-    self._thread.start()
+    self._loop = event_loop.LoopThread('judge')
 
   def __call__(self, prompts: Sequence[str]) -> list[str]:
     """Asks all prompts; see `types.Judge`."""
-    if self._loop.is_closed():
+    if self._loop.closed:
       raise types.JudgeUnavailable(self._dead)
-    return self._run(self._ask(prompts))
+    return self._loop.run(self._ask(prompts))
 
   def stats(self) -> meter.JudgeStats:
     """What the client did so far."""
@@ -162,17 +156,9 @@ class HttpJudge:
 
   def close(self) -> None:
     """Ends what is in flight and closes connections and cache."""
-    if self._loop.is_closed():
-      return
-    self._run(self._shut())
-    self._loop.call_soon_threadsafe(self._loop.stop)
-    self._thread.join()
-    self._loop.close()
+    self._loop.close(self._shut())
     if self._cache:
       self._cache.close()
-
-  def _run(self, coroutine: Any) -> Any:
-    return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
   async def _shut(self) -> None:
     self._dead = 'this client is closed'

@@ -7,20 +7,7 @@ and cost. A server's answer may be anything.
 import datetime
 import email.utils
 import json
-import os
 import re
-
-
-def api_key(name: str) -> str:
-  """The key in an environment variable, '' if there is none.
-
-  Raises:
-    ValueError: it holds what no key holds; an HTTP library would quote it.
-  """
-  key = os.environ.get(name, '').strip()
-  if not re.fullmatch('[!-~]*', key):
-    raise ValueError(f'the key in ${name} holds blanks or odd characters')
-  return key
 
 
 def request(prompt: str, model: str, max_tokens: int) -> bytes:

@@ -9,7 +9,7 @@ import functools
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from wideseek_jax import files, types
 
@@ -54,12 +54,39 @@ def load_jsonl(path: str | os.PathLike[str]) -> Corpus:
 
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: a line is not a JSON object with text fields url, title and
-      contents, two pages share a url, or there is no line at all.
+    ValueError: a line is broken (`iter_jsonl`), two pages share a url, or
+      there is no line at all.
   """
   pages = {}
-  with pathlib.Path(path).open(encoding='utf-8') as file:
+  for number, page in enumerate(iter_jsonl(path), start=1):
+    if page.url in pages:
+      raise ValueError(
+        f'{path}:{number}: a page above has the url {page.url!r} too; keep one'
+      )
+    pages[page.url] = page
+  if not pages:
+    raise ValueError(f'{path}: no pages in it; write one JSON object a line')
+  return Corpus(tuple(pages.values()))
+
+
+def iter_jsonl(
+  path: str | os.PathLike[str], start: int = 0
+) -> Iterator[types.Page]:
+  """Yields the page of each line, one in memory at a time.
+
+  Args:
+    path: of the file.
+    start: how many lines to pass over unread.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: a line is not a JSON object with text fields url, title and
+      contents; names file and line.
+  """
+  with pathlib.Path(path).open(encoding='utf-8', errors='replace') as file:
     for number, line in enumerate(file, start=1):
+      if number <= start:
+        continue
       place = f'{path}:{number}'
       try:
         record = json.loads(line)
@@ -67,15 +94,7 @@ def load_jsonl(path: str | os.PathLike[str]) -> Corpus:
         raise ValueError(
           f'{place}: not JSON ({error}); write one object a line'
         ) from None
-      page = _page(record, place)
-      if page.url in pages:
-        raise ValueError(
-          f'{place}: a page above has the url {page.url!r} too; keep one'
-        )
-      pages[page.url] = page
-  if not pages:
-    raise ValueError(f'{path}: no pages in it; write one JSON object a line')
-  return Corpus(tuple(pages.values()))
+      yield _page(record, place)
 
 
 def _page(record: object, place: str) -> types.Page:

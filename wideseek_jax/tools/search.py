@@ -2,7 +2,8 @@
 
 `SearchIndex(corpus).search(query, count)` is what a policy's search call
 becomes. Queries are written by a model, so they are only ever cut into plain
-words: there is no query language that they could break or abuse.
+words: there is no query language that they could break or abuse. How pages are
+ranked is said here once; `text_index` keeps the same index on disk.
 
 A page has three fields. Its head is its title and the first line of its
 contents, in words; `pairs` are the head's neighbouring words, which tell
@@ -12,11 +13,12 @@ without accents and unstemmed.
 """
 
 import itertools
+from collections.abc import Sequence
 
 import tantivy
 
 from wideseek_jax import types
-from wideseek_jax.tools import corpus
+from wideseek_jax.tools import corpus, retrieval
 
 _MAX_QUERY_CHARS = 1000
 _MAX_QUERY_WORDS = 64
@@ -29,10 +31,72 @@ _PAIR_BOOST = 3.0
 _HEAP_BYTES = 256_000_000
 
 
+def _analyzer(*filters: tantivy.Filter) -> tantivy.TextAnalyzer:
+  builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
+  for one in filters:
+    builder = builder.filter(one)
+  return builder.build()
+
+
+_WORDS = _analyzer(tantivy.Filter.lowercase(), tantivy.Filter.ascii_fold())
+
+
+def schema_builder() -> tantivy.SchemaBuilder:
+  """The fields that are searched; a caller adds what it stores."""
+  builder = tantivy.SchemaBuilder()
+  for field, analyzer in (
+    ('head', 'words'),
+    ('pairs', 'spaces'),
+    ('rest', 'words'),
+  ):
+    builder.add_text_field(field, tokenizer_name=analyzer, index_option='freq')
+  return builder
+
+
+def register(index: tantivy.Index) -> None:
+  """Gives an index the tokenizers of the schema, which no file holds."""
+  spaces = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace())
+  index.register_tokenizer('words', _WORDS)
+  index.register_tokenizer('spaces', spaces.build())
+
+
+def searched_fields(page: types.Page) -> dict[str, str]:
+  """What the fields of the schema hold of a page."""
+  first, _, rest = page.contents.partition('\n')
+  pairs = (_pairs(_WORDS.analyze(plain(text))) for text in (page.title, first))
+  return {
+    'head': plain(f'{page.title} {first}'),
+    'pairs': ' '.join(itertools.chain(*pairs)),
+    'rest': plain(rest),
+  }
+
+
+def parse(schema: tantivy.Schema, query: str) -> tantivy.Query | None:
+  """Any text as a query, None if no word is in it.
+
+  Its first 1,000 characters and 64 words count.
+  """
+  words = _WORDS.analyze(plain(query[:_MAX_QUERY_CHARS]))
+  words = words[:_MAX_QUERY_WORDS]
+  clauses = []
+  for field, terms, boost in (
+    ('head', words, _HEAD_BOOST),
+    ('pairs', _pairs(words), _PAIR_BOOST),
+    ('rest', words, 1.0),
+  ):
+    for term in dict.fromkeys(terms):
+      clause = tantivy.Query.term_query(schema, field, term)
+      clauses.append(
+        (tantivy.Occur.Should, tantivy.Query.boost_query(clause, boost))
+      )
+  return tantivy.Query.boolean_query(clauses) if clauses else None
+
+
 class SearchIndex:
   """An index of a corpus; safe to be used by many threads at once.
 
   The same query always gives the same hits: equal scores go by page order.
+  It is a `retrieval.Retriever`, too.
   """
 
   def __init__(self, pages: corpus.Corpus, snippet_chars: int = 60):
@@ -42,40 +106,17 @@ class SearchIndex:
       pages: what to search.
       snippet_chars: length of a hit's snippet at most.
     """
-    self._pages = pages.pages
+    self._corpus = pages
     self._snippet_chars = snippet_chars
-    words = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
-    words = words.filter(tantivy.Filter.lowercase())
-    self._words = words.filter(tantivy.Filter.ascii_fold()).build()
-    spaces = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace())
-    builder = tantivy.SchemaBuilder()
-    for field, analyzer in (
-      ('head', 'words'),
-      ('pairs', 'spaces'),
-      ('rest', 'words'),
-    ):
-      builder.add_text_field(
-        field, tokenizer_name=analyzer, index_option='freq'
-      )
+    builder = schema_builder()
     builder.add_unsigned_field('page', stored=True)
     self._schema = builder.build()
     index = tantivy.Index(self._schema)
-    index.register_tokenizer('words', self._words)
-    index.register_tokenizer('spaces', spaces.build())
+    register(index)
     writer = index.writer(heap_size=_HEAP_BYTES, num_threads=1)
-    for number, page in enumerate(self._pages):
-      first, _, rest = page.contents.partition('\n')
-      pairs = (
-        _pairs(self._words.analyze(_plain(text)))
-        for text in (page.title, first)
-      )
+    for number, page in enumerate(pages.pages):
       writer.add_document(
-        tantivy.Document(
-          head=_plain(f'{page.title} {first}'),
-          pairs=' '.join(itertools.chain(*pairs)),
-          rest=_plain(rest),
-          page=number,
-        )
+        tantivy.Document(page=number, **searched_fields(page))
       )
     writer.commit()
     writer.wait_merging_threads()
@@ -89,33 +130,36 @@ class SearchIndex:
       query: any text; its first 1,000 characters and 64 words count.
       count: how many hits at most; < 1 gives none.
     """
-    words = self._words.analyze(_plain(query[:_MAX_QUERY_CHARS]))
-    words = words[:_MAX_QUERY_WORDS]
-    # tantivy reserves room for `count` hits, however absurd the number.
-    count = min(count, len(self._pages))
-    if not words or count < 1:
-      return []
-    clauses = []
-    for field, terms, boost in (
-      ('head', words, _HEAD_BOOST),
-      ('pairs', _pairs(words), _PAIR_BOOST),
-      ('rest', words, 1.0),
-    ):
-      for term in dict.fromkeys(terms):
-        clause = tantivy.Query.term_query(self._schema, field, term)
-        clauses.append(
-          (tantivy.Occur.Should, tantivy.Query.boost_query(clause, boost))
-        )
-    found = self._searcher.search(
-      tantivy.Query.boolean_query(clauses), count, count=False
-    )
-    return [self._hit(address) for _, address in found.hits]
+    return [
+      types.Hit(
+        page.url, page.title, snippet(page.contents, self._snippet_chars)
+      )
+      for page, _ in self._best(query, count)
+    ]
 
-  def _hit(self, address: tantivy.DocAddress) -> types.Hit:
-    page = self._pages[self._searcher.doc(address)['page'][0]]
-    return types.Hit(
-      page.url, page.title, snippet(page.contents, self._snippet_chars)
-    )
+  def retrieve(
+    self, queries: Sequence[str], count: int
+  ) -> list[list[retrieval.Scored]]:
+    """See `retrieval.Retriever`."""
+    return [self._best(query, count) for query in queries]
+
+  def pages(self, urls: Sequence[str]) -> list[types.Page | None]:
+    """See `retrieval.Retriever`."""
+    return [self._corpus.by_url.get(url) for url in urls]
+
+  def _best(self, query: str, count: int) -> list[retrieval.Scored]:
+    parsed = parse(self._schema, query)
+    # tantivy reserves room for `count` hits, however absurd the number.
+    count = min(count, len(self._corpus.pages))
+    if parsed is None or count < 1:
+      return []
+    hits = self._searcher.search(parsed, count, count=False).hits
+    return [
+      retrieval.Scored(
+        self._corpus.pages[self._searcher.doc(address)['page'][0]], score
+      )
+      for score, address in hits
+    ]
 
 
 def snippet(contents: str, max_chars: int) -> str:
@@ -125,10 +169,10 @@ def snippet(contents: str, max_chars: int) -> str:
   return text if len(text) <= max_chars else text[: max_chars - 1] + '…'
 
 
-def _pairs(words: list[str]) -> list[str]:
-  return [f'{one}_{other}' for one, other in itertools.pairwise(words)]
-
-
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
   """Lone surrogates become '?': they cannot be handed to tantivy."""
   return text.encode('utf-8', 'replace').decode('utf-8')
+
+
+def _pairs(words: list[str]) -> list[str]:
+  return [f'{one}_{other}' for one, other in itertools.pairwise(words)]
