@@ -62,7 +62,10 @@ def run(
     except (OSError, ValueError) as error:
       _fail(error)
     except KeyboardInterrupt:
-      print('interrupted; --resume goes on from here', file=sys.stderr)
+      print(
+        'interrupted; started again it goes on (train: with --resume)',
+        file=sys.stderr,
+      )
       sys.exit(130)
 
   app.run(guarded, flags_parser=parse)

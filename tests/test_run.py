@@ -54,8 +54,16 @@ def test_a_run_leaves_what_it_should(whole):
   assert all(0 < row['rollout/reward'] <= 1.15 for row in rows)
   assert any(row['train/grad_norm'] > 0 for row in rows)
   assert list(workdir.glob('tensorboard/events.*')), 'no TensorBoard file'
+  # The only validation was after the last step.
+  best = json.loads((workdir / 'best/validation.json').read_text())
+  assert best['step'] == 2
+  assert best['valid/reward'] == rows[1]['valid/reward']
+  weights = [
+    workdir / name / 'model.safetensors' for name in ('best', 'policy')
+  ]
+  assert weights[0].read_bytes() == weights[1].read_bytes()
   config = small_config()
-  config.policy = str(workdir / 'policy')
+  config.policy = str(workdir)
   loaded, tokenizer = build.build_policy(config)
   jax.tree.map(np.testing.assert_array_equal, loaded.params, policy.params)
   original, _ = build.build_policy(small_config())

@@ -54,6 +54,8 @@ class Policy:
 def policy_folder(name: str) -> pathlib.Path:
   """The folder of a policy: a path, or 'packaged:NAME' for a shipped one.
 
+  A run's workdir stands for the policy that it trained.
+
   Raises:
     FileNotFoundError: there is no such folder.
   """
@@ -62,6 +64,8 @@ def policy_folder(name: str) -> pathlib.Path:
     folder = _PACKAGED / name.removeprefix(prefix)
   else:
     folder = pathlib.Path(name)
+    if (folder / 'policy/config.json').is_file():
+      folder /= 'policy'
   if not (folder / 'config.json').is_file():
     raise FileNotFoundError(
       f'no policy at {folder}; name a Hugging Face model folder with a '

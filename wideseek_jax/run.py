@@ -18,7 +18,13 @@ from wideseek_jax.evaluation import runner
 from wideseek_jax.models import hf, lora
 from wideseek_jax.rl import advantages, weights
 from wideseek_jax.tasks import rewards
-from wideseek_jax.training import checkpoint, loop, metrics_log, train_state
+from wideseek_jax.training import (
+  best,
+  checkpoint,
+  loop,
+  metrics_log,
+  train_state,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +113,8 @@ def train(
 
   It writes checkpoints/, metrics.jsonl, TensorBoard events and, at the end,
   policy/ (Hugging Face layout) and, if it trained adapters, adapters/ (that of
-  peft).
+  peft). With loop.eval_every, best/ is the policy of the highest validation
+  reward so far, like policy/, and best/validation.json says which step it is.
 
   Args:
     config: see `config.default_config`.
@@ -174,6 +181,14 @@ def _train(
       keep=config.keep_checkpoints,
     )
 
+  def save_merged(
+    folder: pathlib.Path, state: train_state.TrainState
+  ) -> build.Policy:
+    params = lora.merge(parts.frozen, state.params)
+    merged = dataclasses.replace(policy, params=params)
+    save_policy(folder, merged, tokenizer)
+    return merged
+
   try:
     with stage:
       state = loop.train(
@@ -182,6 +197,9 @@ def _train(
         loop_config,
         log=write,
         save=save,
+        validated=best.keeper(
+          workdir, metrics_log.read_metrics(workdir), save_merged
+        ),
         progress=stage.update,
         ref_params=ref_params,
       )
@@ -191,9 +209,7 @@ def _train(
     ) from error
   finally:
     log.close()
-  params = lora.merge(parts.frozen, state.params)
-  trained = dataclasses.replace(policy, params=params)
-  save_policy(workdir / 'policy', trained, tokenizer)
+  trained = save_merged(workdir / 'policy', state)
   if parts.frozen:
     hf.save_adapters(
       workdir / 'adapters',

@@ -243,6 +243,26 @@ def test_progress_is_told_as_rollouts_end():
   assert told == [(i, 6) for i in range(1, 7)]
 
 
+def test_single_rollouts_are_those_of_their_groups():
+  def run(places, **options):
+    ended = []
+    found = rollout.rollouts(
+      scripted.ScriptedEngine(TOKENIZER, respond),
+      TOKENIZER,
+      helpers.Tools(),
+      places,
+      on_rollout=ended.append,
+      **(OPTIONS | options),
+    )
+    assert {id(r) for r in ended} == {id(r) for r in found}
+    return fingerprint([found])
+
+  everything = [(task, i) for task in TASKS for i in range(2)]
+  whole = run(everything)
+  some = run([(TASKS[0], 1), (TASKS[2], 0)], max_open_rollouts=1)
+  assert some == [whole[1], whole[4]]
+
+
 class BrokenError(Exception):
   pass
 

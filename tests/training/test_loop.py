@@ -260,3 +260,24 @@ def test_of_two_policies_one_is_trained_and_the_other_left_alone(trained):
   else:
     assert agents == 2 and 'I do not' not in text
     assert 'create_sub_agents' in text and 'So.<|im_end|>' in text
+
+
+def test_every_validation_is_told_and_logged():
+  told, rows = [], []
+  loop.train(
+    State(0),
+    judged_parts(lambda prompts: ['{"1": true}'] * len(prompts)),
+    loop.LoopConfig(num_steps=3, tasks_per_step=1, eval_every=2),
+    log=lambda step, metrics: rows.append(metrics),
+    save=lambda state: None,
+    validated=lambda state, metrics: told.append((state, metrics)),
+  )
+  ((state, metrics),) = told
+  assert state == State(2)
+  assert metrics['valid/item_f1'] == pytest.approx(2 / 3)
+  assert metrics.items() <= rows[1].items()
+  assert [any(n.startswith('valid/') for n in row) for row in rows] == [
+    False,
+    True,
+    False,
+  ]

@@ -18,7 +18,13 @@ from wideseek_jax import types
 from wideseek_jax.agents import agent, limits, prompts, requests, scheduler
 from wideseek_jax.agents.rollout_config import RolloutConfig
 
-__all__ = ['RolloutConfig', 'role_specs', 'rollout_group', 'rollout_groups']
+__all__ = [
+  'RolloutConfig',
+  'role_specs',
+  'rollout_group',
+  'rollout_groups',
+  'rollouts',
+]
 
 
 # One for all, or one a role ('lead', 'subagent'; 'single').
@@ -71,6 +77,47 @@ def rollout_groups(
   Returns:
     A group of rollouts a task, in the order of the tasks.
   """
+  size = RolloutConfig(**config).group_size
+  places = [(task, index) for task in tasks for index in range(size)]
+  ended = itertools.count(1)
+  found = rollouts(
+    engine,
+    tokenizer,
+    tools,
+    places,
+    seed=seed,
+    step=step,
+    on_rollout=progress and (lambda _: progress(next(ended), len(places))),
+    clock=clock,
+    **config,
+  )
+  return [found[i : i + size] for i in range(0, len(found), size)]
+
+
+def rollouts(
+  engine: Engines,
+  tokenizer: prompts.Tokenizer,
+  tools: types.Tools,
+  places: Sequence[tuple[types.Task, int]],
+  *,
+  seed: int = 0,
+  step: int = 0,
+  on_rollout: Callable[[types.Rollout], None] | None = None,
+  clock: limits.Clock = time.monotonic,
+  **config,
+) -> list[types.Rollout]:
+  """Makes single rollouts, such as those that an interrupted run still lacks.
+
+  Args:
+    places: (task, index) of each, those of a task side by side; equal places
+      get equal rollouts, in whatever company.
+    on_rollout: called with each rollout as it ends.
+    **config: as in `rollout_groups`, which tells about the others, too; the
+      group_size does not matter.
+
+  Returns:
+    The rollouts, in the order of the places.
+  """
   options = RolloutConfig(**config)
   roles = ('lead', 'subagent') if options.workflow == 'multi' else ('single',)
   if isinstance(engine, Mapping):
@@ -84,23 +131,21 @@ def rollout_groups(
   options = dataclasses.replace(
     options, max_context=min(options.max_context, most)
   )
-  places = [
-    (task, index) for task in tasks for index in range(options.group_size)
-  ]
   # All of them now: a missing template should not end a run in its middle.
   specs = {
     key: role_specs(options, *key)
-    for key in {(task.kind, task.language) for task in tasks}
+    for key in {(task.kind, task.language) for task, _ in places}
   }
-  agents = _root_agents(tokenizer, tasks, specs, (seed, step), options, clock)
-  on_result = None
-  if progress is not None:
+  made: dict[int, types.Rollout] = {}
 
-    def on_result(finished):
-      progress(finished, len(places))
+  def on_result(place: int, trajectories: tuple[types.Trajectory, ...]) -> None:
+    task, index = places[place]
+    made[place] = types.Rollout(task.task_id, index, trajectories)
+    if on_rollout is not None:
+      on_rollout(made[place])
 
-  results = scheduler.run(
-    agents,
+  scheduler.run(
+    _root_agents(tokenizer, places, specs, (seed, step), options, clock),
     engines,
     tools,
     scheduler.Options(
@@ -112,12 +157,7 @@ def rollout_groups(
     ),
     on_result=on_result,
   )
-  rollouts = [
-    types.Rollout(task.task_id, index, trajectories)
-    for (task, index), trajectories in zip(places, results, strict=True)
-  ]
-  size = options.group_size
-  return [rollouts[i : i + size] for i in range(0, len(rollouts), size)]
+  return [made[place] for place in range(len(places))]
 
 
 def role_specs(
@@ -148,23 +188,24 @@ def role_specs(
 
 def _root_agents(
   tokenizer: prompts.Tokenizer,
-  tasks: Sequence[types.Task],
+  places: Sequence[tuple[types.Task, int]],
   specs: Mapping[tuple[prompts.Kind, str], Specs],
   seed_and_step: tuple[int, int],
   config: RolloutConfig,
   clock: limits.Clock,
 ) -> Iterator[requests.Agent]:
   """The lead or single agents of all rollouts, group by group."""
-  size = config.group_size
-  for task in tasks:
+  by_task = itertools.groupby(places, key=lambda place: place[0].task_id)
+  for task_id, group in by_task:
+    group = list(group)
     tail = None
     if config.tail_fraction < 1:
-      wanted = math.ceil(config.tail_fraction * size)
+      wanted = math.ceil(config.tail_fraction * len(group))
       tail = limits.Tail(wanted, config.tail_turns)
-    for index in range(size):
-      # The address names the task itself: its samples do not depend on which
-      # other tasks are attempted, or in which order.
-      task_key = zlib.crc32(task.task_id.encode()) & 0x7FFFFFFF
+    # The address names the task itself: its samples do not depend on which
+    # other tasks are attempted, or in which order.
+    task_key = zlib.crc32(task_id.encode()) & 0x7FFFFFFF
+    for task, index in group:
       root = _root_agent(
         specs[task.kind, task.language],
         tokenizer=tokenizer,

@@ -74,7 +74,7 @@ def run(
   tools: types.Tools,
   options: Options = Options(),
   *,
-  on_result: Callable[[int], None] | None = None,
+  on_result: Callable[[int, tuple[types.Trajectory, ...]], None] | None = None,
 ) -> list[tuple[types.Trajectory, ...]]:
   """Runs agents to their end.
 
@@ -83,8 +83,7 @@ def run(
     engines: who decodes the turns of a role; roles may share an engine.
     tools: called from threads.
     options: see there.
-    on_result: called with the number of root agents that have ended, each time
-      that one ends.
+    on_result: called with (place, result) of each root agent as it ends.
 
   Returns:
     What each root agent returned, in order.
@@ -198,7 +197,7 @@ class _Run:
     self._open -= 1
     self._results[node.place] = result
     if self._on_result is not None:
-      self._on_result(len(self._results))
+      self._on_result(node.place, result)
 
   def _decode(self):
     """One step of every engine that somebody waits for."""

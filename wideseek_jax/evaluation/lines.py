@@ -53,6 +53,25 @@ def read(
   return list(records.values()), problems
 
 
+def cut_torn_end(path: files.Path) -> str | None:
+  """Removes a last line without an end, as a killed writer leaves one.
+
+  Returns:
+    A sentence with file and line on what was cut; None if nothing was.
+  """
+  path = pathlib.Path(path)
+  if not path.exists():
+    return None
+  with path.open('rb+') as file:
+    number, size, line = 0, 0, b'\n'
+    for line in file:
+      number, size = number + 1, size + len(line)
+    if line.endswith(b'\n'):
+      return None
+    file.truncate(size - len(line))
+  return f'{path}:{number}: the line has no end; it is cut and made again'
+
+
 def field(record: dict[str, Any], name: str, *kinds: type) -> Any:
   """An entry that has to be there, of one of the kinds.
 

@@ -7,6 +7,7 @@ answer: exact match, token F1 and a judge's verdict.
 
 import collections
 import dataclasses
+import pathlib
 import re
 import string
 from collections.abc import Sequence
@@ -42,12 +43,40 @@ class Grade:
     judge: 1.0 if it means an accepted answer, else 0.0. The judge is asked only
       where neither `exact_match` nor `judge.rules` can tell.
     unread: 1.0 if the reply of the judge held no verdict (and judge is 0.0).
+    asked: 1.0 if the judge was asked.
   """
 
   exact_match: float
   f1: float
   judge: float
   unread: float = 0.0
+  asked: float = 0.0
+
+
+def released_files(path: files.Path) -> dict[str, pathlib.Path]:
+  """The test.jsonl of each set, by its name.
+
+  Args:
+    path: a folder that holds folders of FOLDERS, not necessarily all; or one
+      test.jsonl, whose set has the name of its folder.
+
+  Raises:
+    FileNotFoundError: there is no set.
+  """
+  path = pathlib.Path(path)
+  if path.is_file():
+    names = {folder: name for name, folder in FOLDERS.items()}
+    folder = path.absolute().parent.name
+    return {names.get(folder, folder): path}
+  found = {
+    name: path / folder / 'test.jsonl' for name, folder in FOLDERS.items()
+  }
+  found = {name: file for name, file in found.items() if file.is_file()}
+  if not found:
+    raise FileNotFoundError(
+      f'{path} is no file and holds none of {", ".join(FOLDERS.values())}'
+    )
+  return found
 
 
 def read_questions(
@@ -105,6 +134,7 @@ def grade(
       f1(answer, task.answers),
       float(rules.same_as_any(one.boxed, task.answers)),
       float(one.undecided),
+      float(one.asked),
     )
     for match, one, (task, answer) in zip(matches, found, pairs, strict=True)
   ]

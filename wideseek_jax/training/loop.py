@@ -124,6 +124,9 @@ def train(
   *,
   log: Callable[[int, dict[str, float]], None],
   save: Callable[[train_state.TrainState], None],
+  validated: Callable[[train_state.TrainState, dict[str, float]], None] = (
+    lambda state, metrics: None
+  ),
   progress: Callable[[int, str], None] = lambda step, note: None,
   ref_params: Any = None,
 ) -> train_state.TrainState:
@@ -135,6 +138,7 @@ def train(
     config: the loop's numbers.
     log: takes (step, metrics) once a step.
     save: writes a checkpoint of the state, unless it was the last one saved.
+    validated: told (state, its validation metrics), 'valid/reward' among them.
     progress: told (steps done, a short note) all along.
     ref_params: what a KL term is taken to, if the step has one.
 
@@ -222,6 +226,7 @@ def train(
     done = step + 1
     if config.eval_every and done % config.eval_every == 0:
       progress(step, 'validation')
+      start = time.monotonic()
       try:
         _, valid_scores = runner.evaluate(
           parts.engines,
@@ -239,7 +244,9 @@ def train(
         log(step, metrics)
         save(state)
         raise
-      metrics |= score_means(valid_scores, 'valid/')
+      valid = score_means(valid_scores, 'valid/')
+      metrics |= valid | {'time/valid_s': time.monotonic() - start}
+      validated(state, valid)
     log(step, metrics)
     if done % config.checkpoint_every == 0 or done == config.num_steps:
       save(state)

@@ -145,3 +145,29 @@ def test_lines_that_are_no_response(tmp_path, line, words):
   found, (problem,) = released.read_responses(path, ['ws_en_001', 'ws_zh_001'])
   assert found == RESPONSES
   assert problem.startswith(f'{path}:4: ') and words in problem
+
+
+def test_trials_of_a_folder(tmp_path):
+  def put(name, *responses):
+    released.write_responses(tmp_path / name, responses)
+
+  put('m_a_1_response.jsonl', released.Response('a', 'second'))
+  put('m_a_0_response.jsonl', released.Response('a', 'first', trial_idx=0))
+  put('n_a_0_response.jsonl', released.Response('a', 'again', trial_idx=0))
+  put('m_x_0_response.jsonl', released.Response('x', 'of another set'))
+  put('m_b_response.jsonl', released.Response('b', 'alone'))
+  put('notes.jsonl', released.Response('b', 'no answer'))
+  found, problems = released.read_trials(tmp_path, ['a', 'b'])
+  assert {k: [r.response for r in v] for k, v in found.items()} == {
+    'a': ['first', 'second'],
+    'b': ['alone'],
+  }
+  assert 'm_x_0_response.jsonl:1: ' in problems[0] and "'x'" in problems[0]
+  assert 'n_a_0_response.jsonl: ' in problems[1] and "'a'" in problems[1]
+  assert len(problems) == 2
+  one, none = released.read_trials(tmp_path / 'notes.jsonl', ['b'])
+  assert one['b'][0].response == 'no answer' and not none
+  (tmp_path / 'empty').mkdir()
+  for name, words in (('empty', r'no file \*_resp'), ('nowhere', 'nowhere')):
+    with pytest.raises(FileNotFoundError, match=words):
+      released.read_trials(tmp_path / name, ['a'])

@@ -21,6 +21,7 @@ from wideseek_jax.tasks import metrics, tables
 
 # An id becomes part of file names.
 _ID = re.compile(r'[\w.-]+')
+_TRIAL = re.compile(r'_(\d+)_response\.jsonl$')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +118,47 @@ def read_responses(
     return response
 
   return lines.read(path, parse, key=lambda r: (r.instance_id, r.trial_idx))
+
+
+def read_trials(
+  path: files.Path, task_ids: Collection[str]
+) -> tuple[dict[str, list[Response]], list[str]]:
+  """Reads the response files of a folder, or one file.
+
+  Args:
+    path: of files with names as by `response_file`, or of one of any name.
+    task_ids: as in `read_responses`.
+
+  Returns:
+    (the responses by task, in the order of their trials; problems). The trial
+    of a response that does not tell it is that of its file's name, or 0.
+
+  Raises:
+    OSError: there is no file, or one cannot be read.
+  """
+  path = pathlib.Path(path)
+  paths = sorted(path.glob('*_response.jsonl')) if path.is_dir() else [path]
+  if not paths:
+    raise FileNotFoundError(f'{path} holds no file *_response.jsonl')
+  by_task: dict[str, dict[int, Response]] = {}
+  problems = []
+  for file in paths:
+    found, wrong = read_responses(file, task_ids)
+    problems += wrong
+    named = _TRIAL.search(file.name)
+    for response in found:
+      trial = response.trial_idx
+      if trial is None:
+        trial = int(named[1]) if named else 0
+      trials = by_task.setdefault(response.instance_id, {})
+      if trials.setdefault(trial, response) is not response:
+        problems.append(
+          f'{file}: another file has trial {trial} of {response.instance_id!r}'
+        )
+  return {
+    task_id: [trials[trial] for trial in sorted(trials)]
+    for task_id, trials in by_task.items()
+  }, problems
 
 
 def write_responses(path: files.Path, responses: Iterable[Response]) -> None:
