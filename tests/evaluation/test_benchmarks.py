@@ -54,7 +54,7 @@ def test_qa_sets(tmp_path):
   attempts = [attempt('nq/1', r'\boxed{She}'), attempt('musique/1', 'she')]
   attempts.append(attempt('nq/1', r'\boxed{her}'))
   ((right, _), (no_box, _), (said, asked)) = found.score(
-    attempts, lambda prompts: ['Correct'] * len(prompts)
+    attempts, lambda prompts: ['{"1": true}'] * len(prompts)
   )
   assert (right['judge'], right['exact_match'], right['f1']) == (1.0, 1.0, 1.0)
   assert no_box['judge'] == 0.0

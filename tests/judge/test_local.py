@@ -1,5 +1,6 @@
 import contextlib
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -82,7 +83,11 @@ def test_a_reply_that_was_cut_and_a_prompt_without_room():
 
 
 def test_threads_take_turns():
-  engine = Engine(lambda text: text[text.index('q') :][:2] + '<|im_end|>')
+  def reply(text):
+    time.sleep(0.005)  # Long enough for another thread to come in.
+    return text[text.index('q') :][:2] + '<|im_end|>'
+
+  engine = Engine(reply)
   judge = local.LocalJudge(engine, TOKENIZER)
   found = {}
   threads = [
