@@ -66,17 +66,18 @@ def main() -> None:
     config, {'data.kinds': kinds, 'data.num_test': _TASKS.value}
   )
   benchmark = benchmarks.facts(build.build_tasks(held_out, 'test'))
-  found = {}
+  found, problems = {}, []
   for cell in studies.cells(study, config.rollout, config.policy):
     folder = workdir / f'{study}-{cell.name}'
     roles = studies.played(cell, _trained(config, cell, folder), config.policy)
-    found[cell.name], _ = run_benchmark.run(
+    found[cell.name], skipped = run_benchmark.run(
       _changed(config, cell.changes | roles),
       benchmark,
       folder,
       samples=_SAMPLES.value,
       name=f'{study} {cell.name}',
     )
+    problems += skipped
     # What there is, after every cell.
     rows = ({'cell': name, **one} for name, one in found.items())
     files.write_jsonl(workdir / f'{study}.jsonl', rows)
@@ -84,6 +85,7 @@ def main() -> None:
     files.write_text(workdir / f'{study}.md', table)
     studies.plot(study, found, workdir / f'{study}.png')
   print(table)
+  experiment_flags.report_skipped(problems)
 
 
 if __name__ == '__main__':
