@@ -20,6 +20,7 @@ setuptools.setup(
   packages=setuptools.find_packages(include=['wideseek_jax*']),
   package_data={
     'wideseek_jax': [
+      'evaluation/page/*',
       'judge/texts/*',
       'policies/*/*',
       'prompts/*/*.toml',

@@ -3,8 +3,8 @@
   python -m experiments.demo --workdir=runs/demo
 
 Held-out tasks before, GRPO on training tasks, held-out tasks after. Left in the
-workdir: curve.png, results.md, rollouts.txt, before.jsonl, after.jsonl, and the
-training run with its checkpoints and the trained policy.
+workdir: report.html, curve.png, results.md, rollouts.txt, before.jsonl,
+after.jsonl, and the training run with its checkpoints and the trained policy.
 """
 
 import pathlib
@@ -16,7 +16,12 @@ from experiments import flags as experiment_flags
 from experiments.configs import laptop
 from wideseek_jax import files, progress, run
 from wideseek_jax.agents import format as format_lib
-from wideseek_jax.evaluation import metrics, report, rollout_records
+from wideseek_jax.evaluation import (
+  metrics,
+  report,
+  report_page,
+  rollout_records,
+)
 from wideseek_jax.training import metrics_log
 from wideseek_jax.training import workdir as workdir_lib
 
@@ -64,9 +69,10 @@ def main() -> None:
   files.write_text(
     workdir / 'rollouts.txt', '\n\n'.join(_examples(before, after))
   )
+  report_page.write(workdir, workdir / 'report.html')
   print(f'item F1 after:  {metrics.estimate(list(second.values()))}\n\n{table}')
   took = progress.format_seconds(time.monotonic() - start)
-  print(f'Done in {took}. See {workdir}/curve.png, results.md, rollouts.txt.')
+  print(f'Done in {took}. See {workdir}/report.html, curve.png, results.md.')
 
 
 def _write(workdir: pathlib.Path, name: str, found: run.Evaluation) -> None:

@@ -17,7 +17,7 @@ _OUT = flags.DEFINE_string(
   'out', None, 'Where the page goes (default: report.html in the workdir).'
 )
 _LIMIT = flags.DEFINE_integer(
-  'limit', 1000, 'Rollouts on the page; of more, some groups.', lower_bound=1
+  'limit', 2000, 'Rollouts on the page; of more, some groups.', lower_bound=1
 )
 
 

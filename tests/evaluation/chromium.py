@@ -83,6 +83,7 @@ class Page:
     self.call('Page.navigate', url=url)
     while self.run('document.readyState') != 'complete':
       time.sleep(0.05)
+    self.settle()
 
   def run(self, script):
     """The value of an expression, awaited."""
@@ -96,10 +97,17 @@ class Page:
       raise RuntimeError(result['exceptionDetails'])
     return result['result'].get('value')
 
+  def settle(self):
+    """Waits until what was asked for is drawn."""
+    self.run(
+      'new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)))'
+    )
+
   def press(self, *keys):
     for key in keys:
       self.call('Input.dispatchKeyEvent', type='keyDown', key=key, text=key)
       self.call('Input.dispatchKeyEvent', type='keyUp', key=key)
+    self.settle()
 
   def screenshot(self, path):
     data = self.call('Page.captureScreenshot', format='png')['data']
@@ -114,7 +122,7 @@ def page(folder, seconds=240):
   from_read, from_write = os.pipe()
   command = ' '.join((PATH, *_FLAGS, f'--user-data-dir={folder}'))
   process = subprocess.Popen(
-    ['sh', '-c', f'exec {command} 3<&{to_read} 4>&{from_write}'],
+    ['bash', '-c', f'exec {command} 3<&{to_read} 4>&{from_write}'],
     pass_fds=(to_read, from_write),
     stdout=subprocess.DEVNULL,
     stderr=subprocess.DEVNULL,

@@ -48,8 +48,7 @@ def test_it_shows_the_first_rollout(page):
 
 def test_hostile_text_is_inert_and_seen(page):
   page.run("document.querySelectorAll('details').forEach((n) => n.open = true)")
-  # What was folded is drawn by now, or a frame later.
-  page.run('new Promise((done) => setTimeout(done, 100))')
+  page.settle()
   assert page.run('typeof hacked') == 'undefined'
   detail = "document.querySelector('.detail')"
   assert (
@@ -57,7 +56,7 @@ def test_hostile_text_is_inert_and_seen(page):
   )
   text = page.run(f'{detail}.innerText')
   assert '<img src=x onerror=hacked=1>' in text and '<b>Oslo</b>' in text
-  assert '␛[2J' in text and 'U+202Edesrever' in text and 'U+200B' in text
+  assert 'ESC[2J' in text and 'U+202Edesrever' in text and 'U+200B' in text
   assert not set(text) & set('\x1b\u202e\u2028\u200b\x85\x00')
 
 
@@ -74,10 +73,8 @@ def test_keys_move_the_choice_and_filters_narrow_it(page):
   # 41 rollouts; those without a reward are every other of the training.
   status = "document.querySelector('.status').textContent"
   assert page.run(status) == '41 rollouts'
-  page.run(
-    '(() => {const low = document.querySelector(\'[aria-label="Least reward"]\');'
-    "low.value = 0.4; low.dispatchEvent(new Event('input'));})()"
-  )
+  page.run("document.querySelector('.rewards input').value = 0.4")
+  page.run("document.querySelector('.rewards input').oninput()")
   assert page.run(status) == '21 of 41'
   page.press('j')
   assert chosen(page) == '#rollouts/3'

@@ -53,7 +53,7 @@ class _Place:
 
 
 def write(
-  workdir: files.Path, path: files.Path, *, limit: int = 1000
+  workdir: files.Path, path: files.Path, *, limit: int = 2000
 ) -> tuple[int, list[str]]:
   """Writes the page.
 

@@ -24,7 +24,7 @@ function answerSection(task, rollout, body) {
     const right = body.parts.exact_match === 1;
     section.append(h('div', {class: 'pair'},
       h('div', null, h('h4', null, 'Gold'), task.answers.map((text) => block(text))),
-      h('div', {class: right ? 'cell right' : 'cell wrong'}, h('h4', null, 'Answer'),
+      h('div', {class: right ? 'cell right' : 'cell wrong'}, h('h4', null, `Answer: ${right ? '✓ right' : '✗ wrong'}`),
         block(answer || '(none)'))));
   }
   return section;

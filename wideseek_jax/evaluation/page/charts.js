@@ -3,6 +3,7 @@
 const PREFERRED = [
   'reward', 'item_f1', 'exact_match', 'success', 'num_subagents',
   'sampled_tokens', 'failed', 'train/entropy', 'train/grad_norm',
+  'time/rollout_s', 'time/update_s',
 ];
 const SIZE = {width: 360, height: 170, left: 44, right: 10, top: 8, bottom: 22};
 

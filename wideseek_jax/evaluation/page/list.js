@@ -18,6 +18,7 @@ function rolloutsView(index, open) {
   const texts = tasks.map((task) => `${task.id} ${task.question}`.toLowerCase());
   let found = [];
   let chosen = -1;
+  let frame = 0;
 
   const option = (value, text) => h('option', {value}, plain(clip(text, 90)));
   const select = (label, options) =>
@@ -103,7 +104,7 @@ function rolloutsView(index, open) {
       h('i', null, h('i', {style: `width:${Math.round(100 * Math.min(1, Math.max(0, (rewards[place] - least) / (most - least))))}%`}))),
     h('div', {class: 'what'}, h('div', {class: 'one'}, shown(clip(tasks[r.task].question, 120))),
       h('div', {class: 'one muted'},
-        r.advantage == null ? null : h('span', {class: r.advantage > 0 ? 'up' : r.advantage < 0 ? 'down' : ''}, `${signed(r.advantage)} `),
+        r.advantage ? h('span', {class: r.advantage > 0 ? 'up' : 'down'}, `${signed(r.advantage)} `) : null,
         r.failures.length ? h('span', {class: 'bad', title: r.failures.map(failureName).join(', ')}, '⚠ ') : null,
         shown(where.filter(Boolean).join(' · ')), ` · ${plural(r.agents, 'agent')}`)));
   }
@@ -111,8 +112,12 @@ function rolloutsView(index, open) {
   function show(place) {
     if (!rollouts[place]) return;
     chosen = place;
-    detail.replaceChildren(rolloutView(index, place));
-    detail.scrollTop = 0;
+    // A held key passes over rollouts without drawing each of them.
+    cancelAnimationFrame(frame);
+    frame = requestAnimationFrame(() => {
+      detail.replaceChildren(rolloutView(index, place));
+      detail.scrollTop = 0;
+    });
     const at = found.indexOf(place);
     if (at >= 0) {
       const [top, end] = [at * ROW, at * ROW + ROW];

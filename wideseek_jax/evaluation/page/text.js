@@ -11,7 +11,7 @@ function h(tag, props, ...children) {
     else if (value === true) node.setAttribute(name, '');
     else if (value !== false && value != null) node.setAttribute(name, value);
   }
-  node.append(...children.flat().filter((child) => child != null));
+  node.append(...children.flat(Infinity).filter((child) => child != null));
   return node;
 }
 
@@ -22,10 +22,11 @@ const load = (id) => JSON.parse(byId(id).textContent);
 const HIDDEN = /[\p{Cc}\p{Cf}\p{Co}\p{Cs}\p{Zl}\p{Zp}]/u;
 const PARTS = /((?![\n\t])[\p{Cc}\p{Cf}\p{Co}\p{Cs}\p{Zl}\p{Zp}])/u;
 
+const CONTROLS = {0: 'NUL', 7: 'BEL', 8: 'BS', 13: 'CR', 27: 'ESC', 127: 'DEL'};
+
 function spelled(char) {
   const code = char.codePointAt(0);
-  if (code < 0x20) return String.fromCodePoint(0x2400 + code);
-  return 'U+' + code.toString(16).toUpperCase().padStart(4, '0');
+  return CONTROLS[code] ?? 'U+' + code.toString(16).toUpperCase().padStart(4, '0');
 }
 
 // One line, for attributes and options.
