@@ -219,14 +219,14 @@ def unknown(record: Record, index: Index) -> str:
     kind = record['start'][0]
     for attribute, target in record['path']:
       if attribute not in index.known.get(kind, ()):
-        return f'{attribute} of a {kind}'
+        return f'{kind}, {attribute}'
       kind = target
     wanted = [record['wanted']]
   else:
     kind, wanted = record['type'], record['columns']
   for attribute in wanted:
     if attribute not in index.known.get(kind, ()):
-      return f'{attribute} of a {kind}'
+      return f'{kind}, {attribute}'
   return ''
 
 

@@ -87,11 +87,12 @@ class FactsBackEnd:
         for table in (forms.wide_answer(record, index) for index in indices)
       )
       keys = (record['type'],)
-      evidence = forms.wide_evidence(record, self._first)
     else:
       texts = [forms.deep_answer(record, index) for index in indices]
-      answers = tuple(items.Answer(text=text) for text in texts)
-      keys, evidence = (), texts[:1]
+      answers, keys = tuple(items.Answer(text=text) for text in texts), ()
+    # Rounded numbers stand on no page.
+    rounded = record.get('rounded')
+    evidence = forms.wide_evidence(record, self._first) if rounded else ()
     return dataclasses.replace(
       item,
       answers=answers,
@@ -108,8 +109,8 @@ def compare(item: items.Item) -> items.Item:
     share = float(filters.same_cell(first.text, other.text))
     disputed = [f'{first.text or "?"} or {other.text or "?"}']
   else:
-    tables = (first.table, other.table, item.unique_columns)
-    share = filters.table_agreement(*tables)
-    disputed = filters.disagreements(*tables) if share < 1 else []
+    share, disputed = filters.compare_tables(
+      first.table, other.table, item.unique_columns
+    )
   detail = '; '.join(disputed[:3]) if share < 1 else ''
   return dataclasses.replace(item, agreement=share, detail=detail)
