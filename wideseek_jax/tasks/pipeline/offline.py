@@ -14,7 +14,7 @@ from wideseek_jax.tasks.pipeline import filters, items
 
 # Items drawn for one that is asked for: what the filters leave of the groups
 # and links of each split.
-OVERSAMPLE: Mapping[str, float] = {'wide': 14.0, 'deep': 4.5}
+OVERSAMPLE: Mapping[str, float] = {'wide': 10.0, 'deep': 4.0}
 
 
 class FactsBackEnd:
@@ -79,7 +79,7 @@ class FactsBackEnd:
   def _answer(self, item: items.Item) -> items.Item:
     record = item.seed
     if missing := forms.unknown(record, self._second):
-      return item.reject('only one source knows of a column', missing)
+      return item.reject('only one source knows of an attribute', missing)
     indices = (self._first, self._second)
     if item.kind == 'wide':
       answers = tuple(
