@@ -62,7 +62,7 @@ def main() -> None:
       'kinds': _KINDS.value,
       'seed': _SEED.value,
       'oversample': _OVERSAMPLE.value,
-      'model': config.judge.model if judge else '',
+      'model': (config.judge_policy or config.judge.model) if judge else '',
     }
     manifest = stages.run(_OUT.value, source.back_end, tools, wanted, settings)
     if source.pages:
