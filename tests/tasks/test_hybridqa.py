@@ -67,6 +67,9 @@ def test_tables_load_with_their_passages(tmp_path):
   pages = hybridqa.build_corpus(tables).by_url
   assert 'deep' in pages['https://en.wikipedia.org/wiki/Lake_3'].contents
   assert len(pages) == 12
+  # Its names can be found, its cells cannot.
+  contents = pages['https://en.wikipedia.org/wiki/Lakes#Lakes_0'].contents
+  assert 'Lake 11' in contents and '103' not in contents
 
 
 def test_no_folder_is_an_error(tmp_path):
@@ -115,7 +118,7 @@ def test_passages_are_the_second_source(tmp_path):
     # Of 12 rows and w columns: all keys, and 11 depths; ranks are in the names.
     right = 12 + 11 * ('Depth m' in columns) + 11 * ('Rank' in columns)
     assert item.agreement == pytest.approx(right / (12 * len(columns)))
-  # 101 stands in the table, green nowhere.
+  # 101 stands in a passage, green nowhere.
   assert {
     i.answers[0].text: i.agreement for i in found.values() if i.kind == 'deep'
   } == {'101': 1.0, 'green': 0.0}

@@ -48,7 +48,7 @@ def test_files_are_served_with_splits_and_what_was_wrong_with_them(tmp_path):
     'CC0' in info.redistribution_info.license and '2602.04634' in info.citation
   )
   # A bad line is told of beside the data, whoever opens it later.
-  (note,) = (tmp_path / 'data').rglob('metadata.json')
+  note = tmp_path / 'data/wideseek_tasks/mine/1.0.0/metadata.json'
   assert 'test.jsonl:2: ' in note.read_text()
 
 

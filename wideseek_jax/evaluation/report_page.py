@@ -20,11 +20,11 @@ from typing import Any
 
 from wideseek_jax import files
 from wideseek_jax.evaluation import (
-  lines,
   metrics,
   report_cells,
   rollout_records,
 )
+from wideseek_jax.tasks import lines
 
 _PAGE = pathlib.Path(__file__).parent / 'page'
 _SCRIPTS = ('text', 'charts', 'scores', 'answer', 'rollout', 'list', 'main')

@@ -21,10 +21,10 @@ from wideseek_jax import files, progress, types
 from wideseek_jax.evaluation import (
   benchmarks,
   copying,
-  lines,
   rollout_records,
 )
 from wideseek_jax.evaluation import scorer as scorer_lib
+from wideseek_jax.tasks import lines
 from wideseek_jax.tasks import rewards
 
 ROLLOUTS, RESULTS, SETTINGS = (

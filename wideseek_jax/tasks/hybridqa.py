@@ -114,19 +114,27 @@ def read_questions(
 
 
 def build_corpus(found: Iterable[LinkedTable]) -> corpus.Corpus:
-  """A page for each table and each passage; the first of equal urls stays."""
+  """A page for each passage, and for each table one with what it links to.
+
+  The cells themselves stand on no page: they are what is asked for. The first
+  of equal urls stays.
+  """
   pages: dict[str, types.Page] = {}
   for linked in found:
-    rows = [linked.table.columns, *linked.table.rows]
-    text = '\n'.join([linked.section, *(' | '.join(row) for row in rows)])
+    named = {link: None for links in linked.links for link in links}
+    names = '; '.join(map(_article, named))
     # An article may have several tables.
     url = f'{linked.url}#{linked.uid}'
+    text = f'{linked.section}\nNames: {names}'
     pages.setdefault(url, types.Page(url, linked.title, text))
     for link, passage in linked.passages.items():
-      name = link.rpartition('/')[2].replace('_', ' ')
-      page = types.Page(f'{_WIKIPEDIA}{link}', name, passage)
+      page = types.Page(f'{_WIKIPEDIA}{link}', _article(link), passage)
       pages.setdefault(page.url, page)
   return corpus.Corpus(tuple(pages.values()))
+
+
+def _article(link: str) -> str:
+  return link.rpartition('/')[2].replace('_', ' ')
 
 
 def _table(

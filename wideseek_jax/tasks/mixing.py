@@ -51,4 +51,6 @@ def mixed(
       part = part.seed((seed * 1_000_003 + place) % 2**32).shuffle()
     parts.append(part.repeat())
     shares.append(weight / sum(weights))
-  return iter(grain.MapDataset.mix(parts, shares).to_iter_dataset())
+  stream = grain.MapDataset.mix(parts, shares)
+  # Tasks are small: threads would cost more than they save.
+  return iter(stream.to_iter_dataset(grain.ReadOptions(num_threads=0)))

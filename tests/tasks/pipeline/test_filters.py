@@ -10,7 +10,7 @@ def _table(*rows, columns=('country', 'capital', 'area')):
 
 
 def _agree(first, other, keys=('country',)):
-  return filters.table_agreement(first, other, keys)
+  return filters.compare_tables(first, other, keys)[0]
 
 
 def test_agreement_counts_cells_of_the_rows_of_either_table():
@@ -36,10 +36,13 @@ def test_agreement_forgives_spelling_and_nothing_else():
 def test_disagreements_say_what_each_source_has():
   first = _table(('Peru', 'Lima', '1'), ('Chad', 'x', '2'))
   other = _table(('Peru', 'Lima', '9'), ('Mali', 'y', ''))
-  assert filters.disagreements(first, other, ('country',)) == [
-    'Peru, area: 1 or 9',
+  share, disputed = filters.compare_tables(first, other, ('country',))
+  # Peru's key and capital, of three rows.
+  assert share == pytest.approx(2 / 9)
+  assert sorted(disputed) == [
     'Chad: in one answer only',
     'Mali: in one answer only',
+    'Peru, area: 1 or 9',
   ]
 
 

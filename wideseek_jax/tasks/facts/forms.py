@@ -90,8 +90,8 @@ def wide_draws(
   """Wide records of a split without end; they may repeat.
 
   Groups take turns, in a new order each round; a group whose things belong to
-  several splits is asked about in none. Columns are those that the index knows
-  of the type; of a type that it does not know, any.
+  several splits is asked about in none. Only what the index knows of a type is
+  asked for; of a type that it does not know, anything, in the first round.
   """
   rng = random.Random(f'{seed} wide {split}')
   found = [
@@ -102,6 +102,7 @@ def wide_draws(
   while found:
     for group in rng.sample(found, len(found)):
       yield _draw_wide(group, index.known.get(group.type.name), rng)
+    found = [group for group in found if group.type.name in index.known]
 
 
 def deep_draws(
@@ -214,19 +215,20 @@ def entities(record: Record, index: Index) -> list[list[str]]:
 
 
 def unknown(record: Record, index: Index) -> str:
-  """A column that the source knows of no such thing, '' if there is none."""
+  """An attribute that the source knows of no such thing, '' if none."""
   if 'start' in record:
     kind = record['start'][0]
     for attribute, target in record['path']:
       if attribute not in index.known.get(kind, ()):
-        return f'{attribute} of a {kind}'
+        return f'{kind}, {attribute}'
       kind = target
     wanted = [record['wanted']]
   else:
-    kind, wanted = record['type'], record['columns']
+    kind = record['type']
+    wanted = [*record['columns'], *record['bound'][:1], *record['top'][:1]]
   for attribute in wanted:
     if attribute not in index.known.get(kind, ()):
-      return f'{attribute} of a {kind}'
+      return f'{kind}, {attribute}'
   return ''
 
 
@@ -273,16 +275,13 @@ def _draw_wide(
   group: world.Group, told: set[str] | None, rng: random.Random
 ) -> dict[str, Any]:
   kind = group.type
-  others = [a for a in kind.attributes if a != group.attribute]
-  numbers = [a for a in kind.attributes if (kind.name, a) in _NUMBERS]
-  known = [
-    a
-    for a in others
-    if (told is None or a in told)
-    and any(a in member.attributes for member in group.members)
+  asked = [a for a in kind.attributes if told is None or a in told]
+  numbers = [a for a in asked if (kind.name, a) in _NUMBERS]
+  held = {a for member in group.members for a in member.attributes}
+  # A group that the second source knows nothing of is rejected later.
+  known = [a for a in asked if a != group.attribute and a in held] or [
+    a for a in kind.attributes if a != group.attribute
   ]
-  if not known:
-    known = others
   columns = rng.sample(known, rng.randint(1, min(_MAX_COLUMNS, len(known))))
   record = {
     'type': kind.name,

@@ -50,7 +50,7 @@ def second_facts(facts: world.FactsWorld) -> Facts:
     Attributes by (type, name); clean texts, none of them empty.
 
   Raises:
-    ModuleNotFoundError: a package of the extra `data` is missing.
+    FileNotFoundError: a package of the extra `data` is missing.
   """
   told: dict[tuple[str, str], dict[str, str]] = {}
   countries = places.load_countries()
@@ -244,11 +244,11 @@ def _find(package: str, relative: str) -> Any:
   try:
     return package_files.find(package, relative)
   except ModuleNotFoundError:
-    raise ModuleNotFoundError(_MISSING.format(package=package)) from None
+    raise FileNotFoundError(_MISSING.format(package=package)) from None
 
 
 def _module(package: str) -> Any:
   try:
     return importlib.import_module(package)
   except ModuleNotFoundError:
-    raise ModuleNotFoundError(_MISSING.format(package=package)) from None
+    raise FileNotFoundError(_MISSING.format(package=package)) from None

@@ -25,17 +25,20 @@ _HITS = 9
 _WORD = re.compile(r'\w+(?:[.,]\w+)*')
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def same_cell(a: str, b: str) -> bool:
   """Whether two cells agree: never where one of them is empty."""
-  return bool(a and b) and rules.same(second.fold(a), second.fold(b))
+  if not a or not b:
+    return False
+  return a == b or rules.same(second.fold(a), second.fold(b))
 
 
-def table_agreement(
+def compare_tables(
   first: types.Table,
   other: types.Table,
   unique_columns: Sequence[str],
   same: Callable[[str, str, str], bool] = lambda _, a, b: same_cell(a, b),
-) -> float:
+) -> tuple[float, list[str]]:
   """Cells that agree, of all cells of the rows of either table.
 
   Args:
@@ -46,43 +49,28 @@ def table_agreement(
     same: whether two cells of a column agree.
 
   Returns:
-    In [0, 1]; 0 if a column is missing or there is no row.
+    (share in [0, 1], what is disputed, such as 'France, area: 1 or 2'). The
+    share is 0 if a column is missing or there is no row.
   """
   other = metrics.align_columns(other, first.columns)
   if other is None:
-    return 0.0
+    return 0.0, ['the columns']
   keys = [first.columns.index(name) for name in unique_columns]
-  ours, theirs = (metrics.rows_by_key(table, keys) for table in (first, other))
-  agreed = sum(
-    i in keys or same(first.columns[i], ours[key][i], theirs[key][i])
-    for key in ours.keys() & theirs.keys()
-    for i in range(len(first.columns))
-  )
-  cells = len(ours.keys() | theirs.keys()) * len(first.columns)
-  return agreed / cells if cells else 0.0
-
-
-def disagreements(
-  first: types.Table, other: types.Table, unique_columns: Sequence[str]
-) -> list[str]:
-  """Where two tables disagree, in words: 'France, area km2: 1 or 2'."""
-  other = metrics.align_columns(other, first.columns)
-  if other is None:
-    return ['the columns']
-  keys = [first.columns.index(name) for name in unique_columns]
-  ours, theirs = (metrics.rows_by_key(table, keys) for table in (first, other))
-  found = []
-  for key, row in [*ours.items(), *theirs.items()]:
+  ours, theirs = _by_key(first, keys), _by_key(other, keys)
+  disputed, agreed = [], 0
+  for key, row in {**theirs, **ours}.items():
     name = ', '.join(row[i] for i in keys)
-    if key not in theirs or key not in ours:
-      found.append(f'{name}: in one answer only')
-    elif row is ours[key]:
-      found += [
-        f'{name}, {column}: {a or "?"} or {b or "?"}'
-        for column, a, b in zip(first.columns, row, theirs[key], strict=True)
-        if not same_cell(a, b)
-      ]
-  return found
+    if key not in ours or key not in theirs:
+      disputed.append(f'{name}: in one answer only')
+      continue
+    for i, (column, a) in enumerate(zip(first.columns, row, strict=True)):
+      b = theirs[key][i]
+      if i in keys or same(column, a, b):
+        agreed += 1
+      else:
+        disputed.append(f'{name}, {column}: {a or "?"} or {b or "?"}')
+  cells = len(ours.keys() | theirs.keys()) * len(first.columns)
+  return (agreed / cells if cells else 0.0), disputed
 
 
 class Hardness:
@@ -142,11 +130,24 @@ def question_key(question: str) -> str:
   return words(question)
 
 
+# The same names come up in thousands of tables.
+_canonical = functools.lru_cache(maxsize=1 << 17)(rules.canonical)
+
+
+def _by_key(
+  table: types.Table, keys: Sequence[int]
+) -> dict[tuple, tuple[str, ...]]:
+  rows: dict[tuple, tuple[str, ...]] = {}
+  for row in table.rows:
+    rows.setdefault(tuple(_canonical(row[i]) for i in keys), row)
+  return rows
+
+
 def _traces(task: types.Task) -> set[object]:
   found: set[object] = {('question', question_key(task.question))}
   found |= {('entity', *e) for e in task.metadata.get('entities', ())}
   if task.table is not None and len(task.table.columns) > 1:
-    found |= {('row', *map(rules.canonical, row)) for row in task.table.rows}
+    found |= {('row', *map(_canonical, row)) for row in task.table.rows}
   return found
 
 

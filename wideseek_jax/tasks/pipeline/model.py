@@ -175,9 +175,10 @@ def _agreement(
   first, other = item.answers
   if item.kind == 'deep':
     return float(same('answer', first.text, other.text))
-  return filters.table_agreement(
+  share, _ = filters.compare_tables(
     first.table, other.table, item.unique_columns, same
   )
+  return share
 
 
 def _prompt(name: str, data: Any) -> str:

@@ -14,7 +14,7 @@ from wideseek_jax.tasks.pipeline import filters, items
 
 # Items drawn for one that is asked for: what the filters leave of the groups
 # and links of each split.
-OVERSAMPLE: Mapping[str, float] = {'wide': 14.0, 'deep': 4.5}
+OVERSAMPLE: Mapping[str, float] = {'wide': 10.0, 'deep': 4.0}
 
 
 class FactsBackEnd:
@@ -79,7 +79,7 @@ class FactsBackEnd:
   def _answer(self, item: items.Item) -> items.Item:
     record = item.seed
     if missing := forms.unknown(record, self._second):
-      return item.reject('only one source knows of a column', missing)
+      return item.reject('only one source knows of an attribute', missing)
     indices = (self._first, self._second)
     if item.kind == 'wide':
       answers = tuple(
@@ -87,11 +87,12 @@ class FactsBackEnd:
         for table in (forms.wide_answer(record, index) for index in indices)
       )
       keys = (record['type'],)
-      evidence = forms.wide_evidence(record, self._first)
     else:
       texts = [forms.deep_answer(record, index) for index in indices]
-      answers = tuple(items.Answer(text=text) for text in texts)
-      keys, evidence = (), texts[:1]
+      answers, keys = tuple(items.Answer(text=text) for text in texts), ()
+    # Rounded numbers stand on no page.
+    rounded = record.get('rounded')
+    evidence = forms.wide_evidence(record, self._first) if rounded else ()
     return dataclasses.replace(
       item,
       answers=answers,
@@ -108,8 +109,8 @@ def compare(item: items.Item) -> items.Item:
     share = float(filters.same_cell(first.text, other.text))
     disputed = [f'{first.text or "?"} or {other.text or "?"}']
   else:
-    tables = (first.table, other.table, item.unique_columns)
-    share = filters.table_agreement(*tables)
-    disputed = filters.disagreements(*tables) if share < 1 else []
+    share, disputed = filters.compare_tables(
+      first.table, other.table, item.unique_columns
+    )
   detail = '; '.join(disputed[:3]) if share < 1 else ''
   return dataclasses.replace(item, agreement=share, detail=detail)

@@ -81,7 +81,7 @@ def open_source(
   else:
     topics, problems = lines.read(name, _topic, key=lambda topic: topic)
     draw = functools.partial(_topic_items, topics, model_draws)
-    found = Source(_NoBackEnd(draw), None, name, tuple(problems))
+    found = Source(_Topics(draw), None, name, tuple(problems))
   if judge is None:
     return found
   back_end = model.ModelBackEnd(judge, found.back_end.seeds, seed)
@@ -111,7 +111,7 @@ def _facts(
       yield _about(item, forms.question(item.seed, plural)[0])
 
   return Source(
-    back_end if judge is None else _NoBackEnd(topics),
+    back_end if judge is None else _Topics(topics),
     facts.build_corpus(known),
     known.fingerprint,
   )
@@ -149,7 +149,7 @@ def _hybridqa(
         yield _about(item, text)
 
   return Source(
-    back_end if judge is None else _NoBackEnd(topics),
+    back_end if judge is None else _Topics(topics),
     hybridqa.build_corpus(tables),
     folder,
     tuple(problems),
@@ -157,7 +157,7 @@ def _hybridqa(
 
 
 @dataclasses.dataclass(frozen=True)
-class _NoBackEnd:
+class _Topics:
   """Seeds of topics; a model does the rest."""
 
   seeds: Callable[[], Iterator[items.Item]]
