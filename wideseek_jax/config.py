@@ -59,7 +59,7 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
     {
       'kind': 'facts',
       # Arguments of tools.text_index.TextIndex.
-      'text': {'folder': ''},
+      'text': {'folder': '', 'head_boost': 1.0, 'pair_boost': 1.0},
       # Arguments of tools.dense.connect.
       'dense': {
         'url': 'http://localhost:6333',

@@ -23,7 +23,7 @@ def index(tmp_path_factory):
   folder = tmp_path_factory.mktemp('text') / 'index'
   assert text_index.build(iter(_PAGES), folder) == 6
   assert [folder] == list(folder.parent.iterdir())
-  return text_index.TextIndex(str(folder))
+  return text_index.TextIndex(str(folder), search.HEAD_BOOST, search.PAIR_BOOST)
 
 
 @functools.cache
@@ -58,6 +58,19 @@ def test_the_index_on_disk_ranks_like_the_one_in_memory(index, query, count):
     (page.title, page.contents) for page, _ in expected
   ]
   assert [s for _, s in found] == pytest.approx([s for _, s in expected])
+
+
+def test_boosts_weigh_title_against_text(tmp_path):
+  pages = [
+    types.Page('title', 'coast', 'coast\n' + 'a b c ' * 9),
+    types.Page('text', 'other', 'other\ncliffs of the coast, coast road'),
+  ]
+  text_index.build(pages, tmp_path / 'index')
+  firsts = []
+  for boost in (5.0, 0.1):
+    index = text_index.TextIndex(str(tmp_path / 'index'), boost, 0.0)
+    firsts.append(index.retrieve(['coast'], 1)[0][0].page.url)
+  assert firsts == ['title', 'text']
 
 
 def test_a_batch_is_what_its_queries_are_alone(index):

@@ -25,8 +25,8 @@ _MAX_QUERY_WORDS = 64
 # Chosen on 2,000 entities and 500 lists of the real facts, whose pages come
 # first in at least 99.5 % of searches for '<type> <name>', '<name> (<type>)'
 # and 'list <plural> with <attribute> <value>'.
-_HEAD_BOOST = 5.0
-_PAIR_BOOST = 3.0
+HEAD_BOOST = 5.0
+PAIR_BOOST = 3.0
 # So large that one segment holds the index: equal scores go by page order.
 _HEAP_BYTES = 256_000_000
 
@@ -71,17 +71,26 @@ def searched_fields(page: types.Page) -> dict[str, str]:
   }
 
 
-def parse(schema: tantivy.Schema, query: str) -> tantivy.Query | None:
+def parse(
+  schema: tantivy.Schema,
+  query: str,
+  head_boost: float = HEAD_BOOST,
+  pair_boost: float = PAIR_BOOST,
+) -> tantivy.Query | None:
   """Any text as a query, None if no word is in it.
 
-  Its first 1,000 characters and 64 words count.
+  Args:
+    schema: with the fields of `schema_builder`.
+    query: its first 1,000 characters and 64 words count.
+    head_boost: how often a word in the head counts, beside one in the rest.
+    pair_boost: how often a pair in the head does.
   """
   words = _WORDS.analyze(plain(query[:_MAX_QUERY_CHARS]))
   words = words[:_MAX_QUERY_WORDS]
   clauses = []
   for field, terms, boost in (
-    ('head', words, _HEAD_BOOST),
-    ('pairs', _pairs(words), _PAIR_BOOST),
+    ('head', words, head_boost),
+    ('pairs', _pairs(words), pair_boost),
     ('rest', words, 1.0),
   ):
     for term in dict.fromkeys(terms):

@@ -2,7 +2,8 @@
 
 `build` streams a corpus into a folder in constant memory; `TextIndex` maps that
 folder into memory, which takes milliseconds however large it is. Pages are
-ranked as `search` ranks them.
+ranked as `search` ranks them, but for the boosts: those of the facts, where
+nearly every query is of titles, bury what only a page's text says.
 """
 
 import json
@@ -81,11 +82,15 @@ class TextIndex:
   It is a `retrieval.Retriever`.
   """
 
-  def __init__(self, folder: str):
+  def __init__(
+    self, folder: str, head_boost: float = 1.0, pair_boost: float = 1.0
+  ):
     """Maps the index into memory.
 
     Args:
       folder: where `build` put it.
+      head_boost: see `search.parse`.
+      pair_boost: see `search.parse`.
 
     Raises:
       FileNotFoundError: there is none.
@@ -98,6 +103,7 @@ class TextIndex:
       )
     index = tantivy.Index.open(folder)
     search.register(index)
+    self._boosts = head_boost, pair_boost
     self._schema = index.schema
     self._searcher = index.searcher()
     try:
@@ -125,7 +131,7 @@ class TextIndex:
     return [self._page(url) for url in urls]
 
   def _best(self, query: str, count: int) -> list[retrieval.Scored]:
-    parsed = search.parse(self._schema, query)
+    parsed = search.parse(self._schema, query, *self._boosts)
     if parsed is None:
       return []
     hits = self._searcher.search(parsed, count, count=False).hits
