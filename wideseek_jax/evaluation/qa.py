@@ -169,5 +169,3 @@ def _f1(answer: str, accepted: str) -> float:
   if not a or not b or {answer, accepted} & {'yes', 'no'}:
     return float(answer == accepted)
   return 2 * (a & b).total() / (a.total() + b.total())
-
-

@@ -24,8 +24,7 @@ from wideseek_jax.evaluation import (
   rollout_records,
 )
 from wideseek_jax.evaluation import scorer as scorer_lib
-from wideseek_jax.tasks import lines
-from wideseek_jax.tasks import rewards
+from wideseek_jax.tasks import lines, rewards
 
 ROLLOUTS, RESULTS, SETTINGS = (
   'rollouts.jsonl',
