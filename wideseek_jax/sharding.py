@@ -225,7 +225,9 @@ def make_array(
       parts[key] = read(index)
     return parts[key]
 
-  return jax.make_array_from_callback(tuple(shape), target, part)
+  # Asked for in so many words, which a guard against silent copies does not see.
+  with jax.transfer_guard_host_to_device('allow'):
+    return jax.make_array_from_callback(tuple(shape), target, part)
 
 
 def constrain(
