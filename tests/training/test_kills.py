@@ -56,6 +56,6 @@ def test_several_processes_are_one(count, tmp_path):
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize('how', ['kill', 'stop'])
 def test_a_lost_process_is_named_and_the_run_goes_on(how, tmp_path):
-  found = _run('hosts', tmp_path, f'--lose={how}', '--timeout=10')
+  found = _run('hosts', tmp_path, f'--lose={how}')
   assert found['codes'] == [75] and found['resumed'] == [0, 0]
   assert 'process 1 on ' in found['said'][0] and '--resume' in found['said'][0]
