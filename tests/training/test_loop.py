@@ -333,8 +333,13 @@ def test_a_dead_judge_leaves_a_state_to_resume_from(last):
     assert rows[0][1]['valid/judge_asked'] == 1
 
 
-@pytest.mark.parametrize('trained', ['lead', 'subagent', 'none'])
-def test_of_two_policies_one_is_trained_and_the_other_left_alone(trained):
+@pytest.mark.parametrize(
+  ('trained', 'level'),
+  [('lead', 'turn'), ('subagent', 'rollout'), ('none', 'turn')],
+)
+def test_of_two_policies_one_is_trained_and_the_other_left_alone(
+  trained, level
+):
   def lead(messages, key):
     if len(messages) == 2:
       return helpers.fan_out('Norland', 'Sorland')
@@ -358,6 +363,7 @@ def test_of_two_policies_one_is_trained_and_the_other_left_alone(trained):
     engine=engines[own],
     frozen_engines={frozen: engines[frozen]},
     step=step,
+    advantage={'level': level},
     rollout={'group_size': 2, 'prompt_style': 'compact', 'max_lead_turns': 2},
   )
   config = loop.LoopConfig(num_steps=1, tasks_per_step=1, trained_roles=trained)
@@ -376,6 +382,9 @@ def test_of_two_policies_one_is_trained_and_the_other_left_alone(trained):
   else:
     assert agents == 2 and 'I do not' not in text
     assert 'create_sub_agents' in text and 'So.<|im_end|>' in text
+    # Of rewards 0 (one turn trains: 'So.') and 1 (two): mean 2/3, deviation
+    # 1/√3; with the turns of subagents it would be four of the second.
+    assert batch.advantages.max() == pytest.approx(1 / np.sqrt(3), rel=1e-4)
 
 
 def test_every_validation_is_told_and_logged():
