@@ -48,6 +48,11 @@ def test_the_table():
     '| all | 1 | success | 50.0 [50.0, 50.0] | 100.0 [100.0, 100.0] '
     '| 50.0 [50.0, 50.0] | 100.0 [100.0, 100.0] |',
   ]
+  found = summaries.scores(ROWS[1:2], ('f1',), 1)
+  assert summaries.table(found, 1).splitlines()[::2] == [
+    '| group | tasks | metric | avg@1 |',
+    '| all | 1 | f1 | 100.0 [100.0, 100.0] |',
+  ]
 
 
 def test_costs():

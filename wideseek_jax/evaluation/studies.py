@@ -124,25 +124,27 @@ def played(cell: Cell, trained: str, policy: str) -> Changes:
 
 
 def table(study: str, summaries: Mapping[str, Mapping[str, Any]]) -> str:
-  """A row a cell: its scores over all tasks, and the tokens of a rollout.
+  """A row a cell: avg@k and max@k over all tasks, and tokens a rollout.
 
   Args:
     study: one of STUDIES.
     summaries: what `run_benchmark.run` returned, by cell.
   """
   first = next(iter(summaries.values()))
-  columns = [(m, at) for m, found in _all(first).items() for at in found]
+  k = first['samples']
+  # Of one sample they are the same.
+  at_k = [f'avg@{k}', f'max@{k}'][: min(k, 2)]
+  columns = [(metric, at) for metric in _all(first) for at in at_k]
   names = [_AXES[study], *map(' '.join, columns), 'tokens a rollout']
   rows = ['| ' + ' | '.join(names) + ' |', '|---' * len(names) + '|']
   for name, summary in summaries.items():
     cells = [
-      summaries_lib.percent(_all(summary)[metric].get(at))
-      for metric, at in columns
+      summaries_lib.percent(_all(summary)[metric][at]) for metric, at in columns
     ]
     costs = summary['costs']
     cells.append(f'{costs["tokens"] / max(costs["rollouts"], 1):,.0f}')
     rows.append('| ' + ' | '.join([name, *cells]) + ' |')
-  count = first['costs']['rollouts'] // first['samples']
+  count = first['costs']['rollouts'] // k
   rows.append(f'\n{count} tasks; per cent with 95 % bootstrap intervals.')
   return '\n'.join(rows) + '\n'
 

@@ -23,6 +23,9 @@ COSTS = {
   'wall_seconds': 'seconds',
 }
 
+# Metrics of answers that are right or wrong as a whole: they alone are passed.
+WHOLE = ('success', 'score', 'exact_match', 'judge', 'format_ok')
+
 Numbers = dict[str, float | int]
 # Group → metric → 'avg@k', 'max@k', 'pass@1', 'pass@k' → an estimate's fields.
 Scores = dict[str, dict[str, dict[str, Numbers]]]
@@ -39,8 +42,8 @@ def scores(
     k: samples a task.
 
   Returns:
-    'all', then the groups, such as 'language zh'. A metric of ones and zeros
-    has pass@1 and pass@k beside avg@k and max@k.
+    'all', then the groups, such as 'language zh'. Metrics of WHOLE have pass@1
+    and pass@k beside avg@k and max@k.
   """
   groups = defaultdict(list)
   for row in rows:
@@ -67,7 +70,9 @@ def costs(rows: Sequence[benchmarks.Row]) -> Numbers:
 
 def table(found: Scores, k: int) -> str:
   """The scores as Markdown, in per cent with 95 % intervals."""
-  columns = list(dict.fromkeys([f'avg@{k}', f'max@{k}', 'pass@1', f'pass@{k}']))
+  columns = [f'avg@{k}', f'max@{k}', 'pass@1', f'pass@{k}']
+  if k == 1:  # They are all the same.
+    columns = columns[:1]
   lines = [
     '| ' + ' | '.join(['group', 'tasks', 'metric', *columns]) + ' |',
     '|' + '---|' * (3 + len(columns)),
@@ -109,7 +114,7 @@ def _estimates(
   if not values:
     return {}
   found = samples.at_k(values, k)
-  if any(value not in (0.0, 1.0) for some in values.values() for value in some):
+  if name not in WHOLE:
     found = {at: v for at, v in found.items() if not at.startswith('pass')}
   return {
     at: dataclasses.asdict(metrics.estimate(list(by_task.values())))
