@@ -91,6 +91,14 @@ def test_a_group_has_its_advantages_and_weights():
   assert weights == [[0.5, 0.0], [0.25, 0.25]]
   trained = [a['turns'][0]['trained'] for a in first['agents']]
   assert trained == [True, False]
+  (untrained, _) = rollout_records.of_groups(
+    [testing.COUNTRIES],
+    groups,
+    [scores],
+    advantages=[[1.0, -1.0]],
+    roles=('subagent',),
+  )
+  assert [a['weight'] for a in untrained['agents']] == [0.0, 0.0]
   (only, _) = rollout_records.of_groups([testing.COUNTRIES], groups, [scores])
   assert only['advantage'] is only['agents'][0]['weight'] is None
 

@@ -5,7 +5,7 @@ jsonl file, and `parse` takes it in again. A record stands alone: it holds the
 task, too. It holds text, not token ids: nothing can be trained from it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from wideseek_jax import types
@@ -99,6 +99,7 @@ def of_groups(
   step: int | None = None,
   advantages: Sequence[Sequence[float]] | None = None,
   aggregation: weights_lib.Aggregation = 'dual_level',
+  roles: Collection[types.Role] = rewards.ROLES,
 ) -> Iterator[Record]:
   """The records of groups of rollouts, a group a task.
 
@@ -110,11 +111,12 @@ def of_groups(
     advantages: of the attempts, if they were trained with. The records then
       have the weights that they have in one batch of all of them.
     aggregation: see `rl.weights.token_weights`.
+    roles: see `rewards.trained_turns`.
   """
   weights = None
   if advantages is not None:
     masks = [
-      [rewards.trained_mask(*scored) for scored in zip(*both, strict=True)]
+      [rewards.trained_mask(*pair, roles) for pair in zip(*both, strict=True)]
       for both in zip(groups, scores, strict=True)
     ]
     weights = weights_lib.token_weights(masks, aggregation)
@@ -126,7 +128,7 @@ def of_groups(
       if weights is not None:
         training = {
           'advantage': advantages[place][i],
-          'trained': rewards.trained_turns(rollout, score),
+          'trained': rewards.trained_turns(rollout, score, roles),
           'weights': [agent.sum() for agent in weights[place][i]],
         }
       yield make(task, rollout, score, step=step, **training)
