@@ -14,7 +14,7 @@ from wideseek_jax.tasks.pipeline import filters, items
 
 # Items drawn for one that is asked for: what the filters leave of the groups
 # and links of each split.
-OVERSAMPLE: Mapping[str, float] = {'wide': 10.0, 'deep': 4.0}
+OVERSAMPLE: Mapping[str, float] = {'wide': 11.0, 'deep': 4.0}
 
 
 class FactsBackEnd:
