@@ -292,6 +292,7 @@ def test_a_small_crowd_loses_nothing_though_the_queue_is_short(index):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_200_clients_lose_nothing(index):
   with serving(index) as url:
 
@@ -309,11 +310,11 @@ def test_200_clients_lose_nothing(index):
 
         yield ask
 
-    seconds = crowd(connect, index, clients=200, requests=20)
-  assert len(seconds) == 4000
+    seconds = crowd(connect, index, clients=200, requests=5)
+  assert len(seconds) == 1000
   print(
-    f'200 clients, 4,000 requests, none lost: p50 {seconds[2000] * 1000:.0f} '
-    f'ms, p99 {seconds[3960] * 1000:.0f} ms'
+    f'200 clients, 1,000 requests, none lost: p50 {seconds[500] * 1000:.0f} '
+    f'ms, p99 {seconds[990] * 1000:.0f} ms'
   )
 
 
