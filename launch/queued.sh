@@ -130,6 +130,7 @@ run_to_the_end() {
     code=$(one_start "$@")
     say "$RUN ended: ${code:-did not start}"
     case $code in
+      '') pause ;;
       0)
         give_back
         return 0
