@@ -225,7 +225,7 @@ def make_array(
       parts[key] = read(index)
     return parts[key]
 
-  # Asked for in so many words, which a guard against silent copies does not see.
+  # Asked for in so many words: no silent copy, though a guard takes it for one.
   with jax.transfer_guard_host_to_device('allow'):
     return jax.make_array_from_callback(tuple(shape), target, part)
 

@@ -409,7 +409,15 @@ def _learn(
   groups, scores, step = rolled.groups, rolled.scores, rolled.step
   advantages = score_advantages(groups, scores, roles, **parts.advantage)
   if config.rollouts_every and step % config.rollouts_every == 0:
-    keep('train', step, rolled.tasks, groups, scores, advantages=advantages)
+    keep(
+      'train',
+      step,
+      rolled.tasks,
+      groups,
+      scores,
+      advantages=advantages,
+      roles=roles,
+    )
   batches = updates.make_minibatches(
     groups,
     advantages,
