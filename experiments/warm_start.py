@@ -2,9 +2,10 @@
 
   python -m experiments.warm_start --workdir=runs/warm_start
 
-Trains a tokenizer, fits a fresh policy to the four lessons of the config
-(random strings, demonstrations of the imperfect expert, …), and writes policy/
-in Hugging Face layout into the workdir. Started again there, it goes on.
+Fits a fresh policy to the five lessons of the config (random strings,
+demonstrations of the imperfect expert, …), with the tokenizer of a policy that
+there is or a new one, and writes policy/ in Hugging Face layout into the
+workdir. Started again there, it goes on.
 """
 
 import functools
@@ -67,6 +68,27 @@ def _fit(config, name, make_batch, shape, params, mesh):
   return state.params
 
 
+def _tokenizer(config, world):
+  """The tokenizer of a policy there is, or one trained for these facts."""
+  if config.tokenizer:
+    return tokenizer_lib.Tokenizer.load(build.policy_folder(config.tokenizer))
+  tasks = facts.build_tasks(
+    world,
+    'train',
+    'wide',
+    config.tokenizer_tasks,
+    seed=config.seed,
+    **config.wide,
+  )
+  return warm_start.train_chat_tokenizer(
+    world,
+    tasks,
+    vocab_size=config.model.vocab_size,
+    seed=config.seed,
+    rollout=dict(config.rollout),
+  )
+
+
 def main() -> None:
   config = experiment_flags.config()
   # Has no effect on other back ends; must come before the first array.
@@ -76,16 +98,7 @@ def main() -> None:
   rollout, wide = dict(config.rollout), dict(config.wide)
   world = facts.build_world()
   if not (workdir / 'tokenizer.json').exists():
-    tasks = facts.build_tasks(
-      world, 'train', 'wide', config.tokenizer_tasks, seed=config.seed, **wide
-    )
-    warm_start.train_chat_tokenizer(
-      world,
-      tasks,
-      vocab_size=config.model.vocab_size,
-      seed=config.seed,
-      rollout=rollout,
-    ).save(workdir)
+    _tokenizer(config, world).save(workdir)
   tokenizer = tokenizer_lib.Tokenizer.load(workdir)
   shape = model_config.ModelConfig(**config.model)
   mesh = build.build_mesh(config)
@@ -116,6 +129,9 @@ def main() -> None:
   def copy(**options):
     return warm_start.copy_batch(tokenizer, **options)
 
+  def copy_alike(**options):
+    return warm_start.copy_batch(tokenizer, alike=True, **options)
+
   def show(**options):
     shown = demonstrations(expert_lib.Flaws(), config.seed)
     return warm_start.demonstration_batch(shown, **options)
@@ -129,7 +145,13 @@ def main() -> None:
   def look_up(**options):
     return warm_start.demonstration_batch(last_turns(), **options)
 
-  lessons = {'copy': copy, 'format': show, 'look_up': look_up, 'flaws': show}
+  lessons = {
+    'copy': copy,
+    'alike': copy_alike,
+    'format': show,
+    'look_up': look_up,
+    'flaws': show,
+  }
   for name, make_batch in lessons.items():
     params = _fit(config, name, make_batch, shape, params, mesh)
   policy = build.Policy(shape, params, mesh)

@@ -31,7 +31,9 @@ def get_config() -> ml_collections.ConfigDict:
       'max_context': 2048,
     }
   )
-  # Tasks whose demonstrations the tokenizer learns the chat format from.
+  # A policy's folder or 'packaged:NAME'; '' trains a tokenizer on the facts'
+  # pages and so many tasks' demonstrations, which have the chat format.
+  config.tokenizer = 'packaged:tiny'
   config.tokenizer_tasks = 200
   # Arguments of training.warm_start.demonstration_set.
   config.demonstrations = ml_collections.ConfigDict(
@@ -51,27 +53,33 @@ def get_config() -> ml_collections.ConfigDict:
     }
   )
   config.rollout = tiny.rollout.copy_and_resolve_references()
-  # Four lessons: random strings to copy, demonstrations (the format), last
-  # turns of flawless ones (looking up), demonstrations again. Each has most
-  # updates, an accuracy that is enough, trajectories an update, rows and an
-  # optimiser of its own.
+  # Five lessons: random strings to copy, strings that end alike,
+  # demonstrations (the format), last turns of flawless ones (looking up),
+  # demonstrations again. Each has most updates, an accuracy that is enough,
+  # trajectories an update, rows and an optimiser of its own.
   rows = {'row_len': 1024, 'rows_per_micro_batch': 2, 'min_micro_batches': 16}
+  short = {'row_len': 256, 'rows_per_micro_batch': 8, 'min_micro_batches': 4}
   adam = {'b1': 0.9, 'b2': 0.98, 'eps': 1e-8, 'decay': 'cosine'}
   config.lessons = ml_collections.ConfigDict(
     {
       'copy': {
-        # How long copying stays on its plateau is chance; what comes after it
-        # is learned several times faster by a policy that copies.
+        # How long copying stays on its plateaus is chance: the second, about
+        # 0.92, ends when values are found by page and attribute. All that comes
+        # after is learned several times faster by a policy that has it.
         'num_steps': 4000,
-        'enough': 0.9,
+        'enough': 0.97,
         'size': 64,
-        'batch': {
-          'row_len': 256,
-          'rows_per_micro_batch': 8,
-          'min_micro_batches': 4,
-        },
+        'batch': short,
         'optimizer': adam
         | {'learning_rate': 2e-3, 'warmup_steps': 100, 'decay': 'constant'},
+      },
+      'alike': {
+        'num_steps': 600,
+        'enough': math.inf,
+        'size': 64,
+        'batch': short,
+        'optimizer': adam
+        | {'learning_rate': 1.5e-3, 'warmup_steps': 20, 'total_steps': 600},
       },
       'format': {
         'num_steps': 300,

@@ -7,6 +7,7 @@ tokens within minutes, and then has it for entities that it never saw.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -23,6 +24,12 @@ class Separators:
   bar: int
 
 
+# strings(rng, ids, how many, most tokens of one)
+_Strings = Callable[
+  [np.random.Generator, np.ndarray, int, int], list[list[int]]
+]
+
+
 def _strings(
   rng: np.random.Generator, ids: np.ndarray, count: int, longest: int
 ) -> list[list[int]]:
@@ -31,9 +38,24 @@ def _strings(
   return [rng.choice(ids, size=size).tolist() for size in sizes]
 
 
-def _repeat(rng, ids, sep):
+def _alike(
+  rng: np.random.Generator, ids: np.ndarray, count: int, longest: int
+) -> list[list[int]]:
+  """Random strings, half of the time with one and the same last token.
+
+  As 'Boron-12' and 'Carbon-12' have: the token before does not tell which of
+  them is being copied.
+  """
+  strings = _strings(rng, ids, count, longest)
+  if rng.random() < 0.5:
+    return strings
+  last = rng.choice(ids)
+  return [[*string, last] for string in strings]
+
+
+def _repeat(rng, ids, sep, strings):
   """A list, then the same list as table rows: 'A; B' → '| A |' '| B |'."""
-  items = _strings(rng, ids, int(rng.integers(3, 9)), 5)
+  items = strings(rng, ids, int(rng.integers(3, 9)), 5)
   tokens, mask = [], []
   for item in items:
     tokens += [*item, sep.semicolon]
@@ -44,12 +66,12 @@ def _repeat(rng, ids, sep):
   return tokens, mask
 
 
-def _look_up(rng, ids, sep):
+def _look_up(rng, ids, sep, strings):
   """Pages of 'key: value' lines, then some keys again: say their values."""
   tokens, mask, asked = [], [], []
-  attributes = _strings(rng, ids, int(rng.integers(2, 5)), 2)
-  for name in _strings(rng, ids, int(rng.integers(1, 4)), 4):
-    values = _strings(rng, ids, len(attributes), 5)
+  attributes = strings(rng, ids, int(rng.integers(2, 5)), 2)
+  for name in strings(rng, ids, int(rng.integers(1, 4)), 4):
+    values = strings(rng, ids, len(attributes), 5)
     tokens += [*name, sep.newline]
     for attribute, value in zip(attributes, values, strict=True):
       tokens += [*attribute, sep.colon, *value, sep.newline]
@@ -68,11 +90,11 @@ def _look_up(rng, ids, sep):
   return tokens, mask
 
 
-def _records(rng, ids, sep):
+def _records(rng, ids, sep, strings):
   """Keys with values, then the keys in another order: say their values."""
   count = int(rng.integers(3, 10))
-  keys = _strings(rng, ids, count, 3)
-  values = _strings(rng, ids, count, 4)
+  keys = strings(rng, ids, count, 3)
+  values = strings(rng, ids, count, 4)
   tokens, mask = [], []
   for key, value in zip(keys, values, strict=True):
     tokens += [*key, sep.colon, *value, sep.newline]
@@ -87,7 +109,10 @@ _LESSONS = (_repeat, _look_up, _records)
 
 
 def copy_trajectory(
-  rng: np.random.Generator, ids: np.ndarray, separators: Separators
+  rng: np.random.Generator,
+  ids: np.ndarray,
+  separators: Separators,
+  alike: bool = False,
 ) -> types.Trajectory:
   """One random lesson: a list to repeat, records or pages to look up in.
 
@@ -95,12 +120,13 @@ def copy_trajectory(
     rng: source of all randomness.
     ids: int [n], the tokens that random strings are drawn from.
     separators: the tokens between strings; must not be among `ids`.
+    alike: many strings end alike.
 
   Returns:
     a trajectory of about 40 to 150 tokens; sample_mask is True on the copies.
   """
   lesson = _LESSONS[rng.integers(len(_LESSONS))]
-  tokens, mask = lesson(rng, ids, separators)
+  tokens, mask = lesson(rng, ids, separators, _alike if alike else _strings)
   return types.Trajectory(
     agent=0,
     role='single',

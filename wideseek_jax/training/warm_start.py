@@ -224,6 +224,7 @@ def copy_batch(
   seed: int,
   size: int,
   batch: Mapping[str, Any],
+  alike: bool = False,
 ) -> batching.Batch:
   """The packed batch of random strings that belongs to a step.
 
@@ -233,11 +234,12 @@ def copy_batch(
     seed: of the run.
     size: trajectories.
     batch: arguments of `make_sft_batch`.
+    alike: see `copying.copy_trajectory`.
   """
   rng = np.random.default_rng([seed, step])
   separators, ids = copy_separators(tokenizer)
   return batching.make_sft_batch(
-    [copying.copy_trajectory(rng, ids, separators) for _ in range(size)],
+    [copying.copy_trajectory(rng, ids, separators, alike) for _ in range(size)],
     **batch,
   )
 
