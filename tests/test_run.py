@@ -111,6 +111,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(whole, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, resumed.params, policy.params)
 
 
+@pytest.mark.slow
 def test_adapters_are_trained_taken_up_again_and_merged(tmp_path):
   config = small_config()
   config.loop.update(num_steps=1, eval_every=0)
@@ -340,6 +341,7 @@ def test_a_judge_in_this_process(tmp_path):
     assert tools.access(hit.url) == build.build_tools(config).access(hit.url)
 
 
+@pytest.mark.slow
 def test_a_run_without_its_judge_is_resumed_with_it(whole, tmp_path):
   """The judge is dead, then there: the run ends like one that had it."""
   config = small_config()

@@ -238,7 +238,10 @@ def test_an_engine_samples_the_same(how, reference):
   ('how', 'count'),
   # The TPU kernel: chunks of 1 and 3 rows, reads of 1 and 2. The GPU kernel:
   # chunks for 128 and 256 tokens of context, reads for 256.
-  [('ragged', 2 + 2), ('triton', 2 * 2 + 1 * 2)],
+  [
+    ('ragged', 2 + 2),
+    pytest.param('triton', 2 * 2 + 1 * 2, marks=pytest.mark.slow),
+  ],
   indirect=['how'],
 )
 def test_widths_are_compiled_where_they_cost(how, count):

@@ -75,7 +75,11 @@ def expected():
 @pytest.mark.parametrize(
   ('shape', 'pages', 'heads'),
   # Pages and heads of one device; on 8, each keeps the kv head that it reads.
-  [((4, 1, 1), 14, 2), ((1, 2, 2), 27, 1), ((1, 1, 8), 53, 1)],
+  [
+    pytest.param((4, 1, 1), 14, 2, marks=pytest.mark.slow),
+    ((1, 2, 2), 27, 1),
+    ((1, 1, 8), 53, 1),
+  ],
 )
 def test_every_mesh_samples_the_same(shape, pages, heads, expected):
   engine = make(shape)

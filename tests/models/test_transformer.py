@@ -155,6 +155,7 @@ def test_remat_changes_no_gradient(params, remat):
   )
 
 
+@pytest.mark.slow
 def test_remat_saves_memory():
   held = {
     remat: _lowered(6, remat).compile().memory_analysis().temp_size_in_bytes

@@ -190,7 +190,9 @@ def test_packing_changes_nothing(update, base):
   _same(update(alone), base)
 
 
-@pytest.mark.parametrize('shape', [(2, 2, 2), (1, 8, 1)])
+@pytest.mark.parametrize(
+  'shape', [(2, 2, 2), pytest.param((1, 8, 1), marks=pytest.mark.slow)]
+)
 def test_devices_change_nothing(base, shape):
   run = _make(examples.mesh(*shape))
   _same(run(_batch(rows_per_micro_batch=8)), base)

@@ -73,7 +73,9 @@ def grads():
   return _gradient(make_grpo, USED, lora.Frozen(PARAMS, LORA))[0]
 
 
-@pytest.mark.parametrize('make', [make_grpo, make_sft])
+@pytest.mark.parametrize(
+  'make', [make_grpo, pytest.param(make_sft, marks=pytest.mark.slow)]
+)
 def test_gradient_is_the_chain_rule_of_the_full_one(make):
   """W + s A B with dL/dW = G: dL/dA = s G Bᵀ and dL/dB = s Aᵀ G."""
   frozen = lora.Frozen(PARAMS, LORA)
@@ -96,7 +98,11 @@ def test_gradient_is_the_chain_rule_of_the_full_one(make):
 
 
 @pytest.mark.parametrize(
-  'sizes', [{'data': 2, 'fsdp': 2, 'tensor': 2}, {'fsdp': 4, 'context': 2}]
+  'sizes',
+  [
+    {'data': 2, 'fsdp': 2, 'tensor': 2},
+    pytest.param({'fsdp': 4, 'context': 2}, marks=pytest.mark.slow),
+  ],
 )
 def test_eight_devices_find_the_same_gradient(grads, sizes):
   mesh = examples.mesh(**sizes)

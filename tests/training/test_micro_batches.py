@@ -49,7 +49,9 @@ def base():
   [
     {'context': 8},
     {'fsdp': 2, 'context': 2, 'tensor': 2},
-    {'data': 2, 'context': 2, 'tensor': 2},
+    pytest.param(
+      {'data': 2, 'context': 2, 'tensor': 2}, marks=pytest.mark.slow
+    ),
     pytest.param({'data': 8}, marks=pytest.mark.slow),
     pytest.param({'fsdp': 8}, marks=pytest.mark.slow),
     pytest.param({'tensor': 8}, marks=pytest.mark.slow),
