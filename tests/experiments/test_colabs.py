@@ -39,16 +39,8 @@ def test_a_notebook_is_kept_as_it_ran(path):
   assert path.stat().st_size < 500_000
 
 
-@pytest.mark.parametrize(
-  'path',
-  [
-    pytest.param(
-      path, marks=[] if path.stem == 'one_rollout' else pytest.mark.slow
-    )
-    for path in NOTEBOOKS
-  ],
-  ids=lambda path: path.stem,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path, monkeypatch):
   pytest.importorskip('ipykernel', reason='pip install ipykernel')
   monkeypatch.setenv('WIDESEEK_SMALL', '1')

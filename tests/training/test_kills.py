@@ -30,7 +30,7 @@ def _run(script, tmp_path, *args):
 
 
 @pytest.mark.parametrize(
-  'kills', [2, pytest.param(50, marks=[pytest.mark.slow])]
+  'kills', [pytest.param(n, marks=pytest.mark.slow) for n in (2, 50)]
 )
 @pytest.mark.timeout(3600)
 def test_killed_at_random_moments(kills, tmp_path):
