@@ -235,8 +235,10 @@ def test_a_worker_starts_stops_and_resumes(worker):
 
 
 def test_one_process_that_fails_ends_the_others(worker):
+  # The second fails once the first has spoken, whichever starts first.
   (worker / 'does').write_text(
-    'case $* in *id=1*) exit 3 ;; esac\necho begun\nexec sleep 50'
+    'case $* in *id=1*) until [ -e begun ]; do sleep .05; done; exit 3 ;;\n'
+    '*id=0*) echo begun; touch begun ;; esac\nexec sleep 50'
   )
   start = time.monotonic()
   found = _bash('processes.sh 3', worker)
