@@ -13,6 +13,10 @@ def completion(text, tokens=None):
   return json.dumps({'choices': [{'message': message}], **usage}).encode()
 
 
+def echo(handler, prompt, number):
+  return 200, completion(f'reply to {prompt}', tokens=10)
+
+
 @contextlib.contextmanager
 def serving(answer):
   """Serves `answer(handler, prompt, number)` for every request.

@@ -9,15 +9,9 @@ import time
 
 import pytest
 
-from tests.judge import server
+from tests.judge import faults, server
 from wideseek_jax import types
 from wideseek_jax.judge import client, completions
-
-ECHO = server.completion
-
-
-def echo(handler, prompt, number):
-  return 200, ECHO(f'reply to {prompt}', tokens=10)
 
 
 class Waits(list):
@@ -45,7 +39,7 @@ def test_replies_come_in_the_order_of_the_prompts():
   def slow_first(handler, prompt, number):
     if prompt == '0':
       time.sleep(0.1)
-    return echo(handler, prompt, number)
+    return server.echo(handler, prompt, number)
 
   with asking(slow_first) as (judge, requests):
     prompts = [str(i) for i in range(20)]
@@ -64,7 +58,7 @@ def test_equal_prompts_in_flight_are_one_call():
   def wait(handler, prompt, number):
     started.set()
     assert go_on.wait(60)
-    return echo(handler, prompt, number)
+    return server.echo(handler, prompt, number)
 
   with asking(wait) as (judge, requests):
     found = []
@@ -95,111 +89,32 @@ def test_no_more_requests_are_in_flight_than_allowed():
     time.sleep(0.01)
     with lock:
       running[0] -= 1
-    return echo(handler, prompt, number)
+    return server.echo(handler, prompt, number)
 
   with asking(count, concurrency=3) as (judge, _):
     judge([str(i) for i in range(20)])
   assert most[0] == 3
 
 
-def drop(handler, prompt, number):
-  handler.connection.shutdown(socket.SHUT_RDWR)
-
-
-def drop_in_the_middle(handler, prompt, number):
-  handler.send_response(200)
-  handler.send_header('Content-Length', '1000')
-  handler.end_headers()
-  handler.wfile.write(b'{"choices": [')
-  drop(handler, prompt, number)
-
-
-def huge(handler, prompt, number):
-  handler.send_response(200)
-  handler.send_header('Content-Length', str(10**10))
-  handler.end_headers()
-  for _ in range(10**4):
-    handler.wfile.write(b' ' * 2**20)
-
-
-def drip(handler, prompt, number):
-  """Never silent for as long as a read timeout, and never done."""
-  handler.send_response(200)
-  handler.send_header('Content-Length', '10000')
-  handler.end_headers()
-  for _ in range(10000):
-    handler.wfile.write(b' ')
-    time.sleep(0.02)
-
-
-def drip_headers(handler, prompt, number):
-  handler.wfile.write(b'HTTP/1.1 200 OK\r\n')
-  for i in range(10000):
-    handler.wfile.write(b'X-%d: 1\r\n' % i)
-    time.sleep(0.02)
-
-
-def silent(handler, prompt, number):
-  time.sleep(1.0)
-  return echo(handler, prompt, number)
-
-
-def status(code, body=b'no', **headers):
-  return lambda *_: (code, body, headers)
-
-
-def body(content, **headers):
-  return lambda *_: (200, content, headers)
-
-
-PASSING_FAULTS = {
-  'drop': drop,
-  'drop in the middle': drop_in_the_middle,
-  'huge': huge,
-  'drip': drip,
-  'drip headers': drip_headers,
-  'silent': silent,
-  '429': status(429),
-  '500': status(500),
-  '503': status(503, b'<html>overloaded</html>'),
-  'garbage': body(b'\xff\x00{'),
-  'html': body(b'<html>welcome to the proxy</html>'),
-  'empty': body(b''),
-  'no choices': body(b'{"choices": []}'),
-  'a list': body(b'[1]'),
-  'null': body(b'null'),
-  'parts': body(b'{"choices": [{"message": {"content": [1]}}]}'),
-  'deep': body(b'[' * 100_000),
-  'a long number': body(b'{"choices": ' + b'9' * 10_000 + b'}'),
-  'a bomb': body(b'\x1f\x8b', **{'Content-Encoding': 'gzip'}),
-}
-# Of the clock's faults; a machine that is busy may be slow with all others.
-TIMEOUTS = {
-  'drip': {'total_timeout': 0.6},
-  'drip headers': {'total_timeout': 0.6},
-  'silent': {'read_timeout': 0.3},
-}
-
-
-@pytest.mark.parametrize('fault', PASSING_FAULTS)
+@pytest.mark.parametrize('fault', faults.PASSING)
 def test_a_fault_that_passes_is_outlived(fault):
   def twice(handler, prompt, number):
     if number < 2:
-      return PASSING_FAULTS[fault](handler, prompt, number)
-    return echo(handler, prompt, number)
+      return faults.PASSING[fault](handler, prompt, number)
+    return server.echo(handler, prompt, number)
 
   waits = Waits()
-  options = TIMEOUTS.get(fault, {})
+  options = faults.TIMEOUTS.get(fault, {})
   with asking(twice, sleep=waits, **options) as (judge, requests):
     assert judge(['a']) == ['reply to a']
     assert len(requests) == 3 and judge.stats().retries == 2
   assert waits == [1.0, 2.0]
 
 
-@pytest.mark.parametrize('fault', PASSING_FAULTS)
+@pytest.mark.parametrize('fault', faults.PASSING)
 def test_a_fault_that_stays_is_one_error(fault):
-  options = {'retries': 1} | TIMEOUTS.get(fault, {})
-  with asking(PASSING_FAULTS[fault], **options) as (judge, _):
+  options = {'retries': 1} | faults.TIMEOUTS.get(fault, {})
+  with asking(faults.PASSING[fault], **options) as (judge, _):
     with pytest.raises(
       types.JudgeUnavailable, match=r'm at 127\.0\.0\.1'
     ) as error:
@@ -216,7 +131,7 @@ def test_waits_double_up_to_a_minute_and_are_jittered():
   waits = Waits()
   options = {'retries': 9, 'sleep': waits, 'jitter': lambda: 0.0}
   with (
-    asking(status(500), **options) as (judge, _),
+    asking(faults.status(500), **options) as (judge, _),
     pytest.raises(types.JudgeUnavailable, match='10 times'),
   ):
     judge(['a'])
@@ -231,7 +146,7 @@ def test_retry_after_is_heeded():
   def busy(handler, prompt, number):
     if number < len(headers):
       return 429, b'', {'Retry-After': headers[number]}
-    return echo(handler, prompt, number)
+    return server.echo(handler, prompt, number)
 
   waits = Waits()
   with asking(busy, sleep=waits) as (judge, _):
@@ -253,7 +168,10 @@ def test_a_retry_after_without_meaning(value):
 def test_what_no_retry_mends_is_not_retried(code):
   waits = Waits()
   headers = {'Location': 'http://127.0.0.1:1/'}
-  with asking(status(code, b'why', **headers), sleep=waits) as (judge, _):
+  with asking(faults.status(code, b'why', **headers), sleep=waits) as (
+    judge,
+    _,
+  ):
     with pytest.raises(types.JudgeUnavailable, match=f'status {code}, why'):
       judge(['a'])
     # The prompt, and a harmless one.
@@ -266,7 +184,7 @@ def test_a_prompt_that_alone_is_refused_gets_the_empty_reply(code, tmp_path):
   def refuse(handler, prompt, number):
     if 'poison' in prompt:
       return code, b'no'
-    return echo(handler, prompt, number)
+    return server.echo(handler, prompt, number)
 
   options = {'retries': 2, 'cache': str(tmp_path / 'cache')}
   with asking(refuse, **options) as (judge, _):
@@ -331,13 +249,16 @@ def test_closing_ends_what_is_in_flight():
 
 
 def test_budgets():
-  with asking(echo, max_calls=3, concurrency=1) as (judge, requests):
+  with asking(server.echo, max_calls=3, concurrency=1) as (judge, requests):
     judge(['a', 'b'])
     with pytest.raises(types.JudgeUnavailable, match=r'3 calls.*max_calls'):
       judge(['c', 'd'])
     assert len(requests) == 3
   # 10 tokens each: the second reply spends it.
-  with asking(echo, max_total_tokens=15, concurrency=1) as (judge, requests):
+  with asking(server.echo, max_total_tokens=15, concurrency=1) as (
+    judge,
+    requests,
+  ):
     with pytest.raises(types.JudgeUnavailable, match='max_total_tokens'):
       judge(['a', 'b', 'c'])
     assert len(requests) == 2
@@ -346,7 +267,7 @@ def test_budgets():
 @pytest.mark.parametrize('usage', [None, [], {'total_tokens': '7'}, {'x': 1}])
 def test_tokens_are_estimated_where_the_server_is_silent(usage):
   answer = {'choices': [{'message': {'content': 'r' * 400}}], 'usage': usage}
-  with asking(body(json.dumps(answer).encode())) as (judge, _):
+  with asking(faults.body(json.dumps(answer).encode())) as (judge, _):
     judge(['p' * 4000])
     # 4,400 characters and the frame around the prompt.
     assert 1100 <= judge.stats().tokens < 1150
@@ -354,18 +275,18 @@ def test_tokens_are_estimated_where_the_server_is_silent(usage):
 
 def test_a_model_that_declines_and_broken_text():
   declines = b'{"choices": [{"message": {"content": null}}]}'
-  with asking(body(declines)) as (judge, _):
+  with asking(faults.body(declines)) as (judge, _):
     assert judge(['a']) == ['']
   half = b'{"choices": [{"message": {"content": "\\ud800"}}]}'
-  with asking(body(half)) as (judge, _):
+  with asking(faults.body(half)) as (judge, _):
     assert judge(['a']) == ['?']
-  with asking(echo) as (judge, _):
+  with asking(server.echo) as (judge, _):
     assert judge(['\ud800 \x00 "']) == ['reply to ? \x00 "']
 
 
 def test_the_cache_outlives_a_client_and_is_shared(tmp_path):
   options = {'cache': str(tmp_path / 'new' / 'cache.sqlite')}
-  with server.serving(echo) as (url, requests):
+  with server.serving(server.echo) as (url, requests):
     with contextlib.closing(connect(url, **options)) as judge:
       judge(['a', 'b'])
     with (
@@ -384,7 +305,7 @@ def test_the_cache_outlives_a_client_and_is_shared(tmp_path):
 
 def test_what_was_answered_before_the_judge_died_is_kept(tmp_path):
   def die(handler, prompt, number):
-    return echo(handler, prompt, number) if number < 3 else (401, b'')
+    return server.echo(handler, prompt, number) if number < 3 else (401, b'')
 
   cache = str(tmp_path / 'cache')
   with (
@@ -392,7 +313,7 @@ def test_what_was_answered_before_the_judge_died_is_kept(tmp_path):
     pytest.raises(types.JudgeUnavailable),
   ):
     judge(['a', 'b', 'c', 'd'])
-  with asking(echo, cache=cache) as (judge, requests):
+  with asking(server.echo, cache=cache) as (judge, requests):
     assert judge(['a', 'b', 'c', 'd'])[3] == 'reply to d'
     assert len(requests) == 1
 
