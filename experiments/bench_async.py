@@ -19,6 +19,7 @@ from absl import flags
 from experiments import flags as experiment_flags
 from wideseek_jax import build, files, run, types
 from wideseek_jax.training import loop
+from wideseek_jax.training import parts as parts_lib
 
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Folder for async.json.', required=True
@@ -62,7 +63,7 @@ def _train(config, asynchronous: bool) -> dict[str, float]:
   loop.train(
     state,
     dataclasses.replace(parts, tools=slow),
-    loop.LoopConfig(seed=config.seed, **config.loop),
+    parts_lib.LoopConfig(seed=config.seed, **config.loop),
     log=log,
     save=lambda state: None,
   )

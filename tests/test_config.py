@@ -9,7 +9,7 @@ from wideseek_jax.judge import client
 from wideseek_jax.models import lora
 from wideseek_jax.rl import advantages
 from wideseek_jax.tasks import rewards
-from wideseek_jax.training import batching, grpo_step, loop, train_state
+from wideseek_jax.training import batching, grpo_step, parts, train_state
 
 # Which node holds whose arguments.
 CONSTRUCTORS = {
@@ -23,7 +23,7 @@ CONSTRUCTORS = {
   'advantage': advantages.group_advantages,
   'optimizer': train_state.make_optimizer,
   'batch': batching.make_batch,
-  'loop': loop.LoopConfig,
+  'loop': parts.LoopConfig,
 }
 
 

@@ -274,7 +274,7 @@ def default_config(preset: str = 'tiny') -> ml_collections.ConfigDict:
       'share_prefixes': True,
     }
   )
-  # Arguments of training.loop.LoopConfig.
+  # Arguments of training.parts.LoopConfig.
   config.loop = ml_collections.ConfigDict(
     {
       'num_steps': 12,

@@ -31,6 +31,7 @@ from wideseek_jax.training import (
   preemption,
   train_state,
 )
+from wideseek_jax.training import parts as parts_lib
 from wideseek_jax.training import workdir as workdir_lib
 
 
@@ -56,10 +57,10 @@ def build_parts(
   policy: build.Policy,
   tokenizer: Any,
   judge: types.Judge | None = None,
-) -> loop.Parts:
+) -> parts_lib.Parts:
   """Everything that the training loop works with."""
   shape, mesh = policy.config, policy.mesh
-  return loop.Parts(
+  return parts_lib.Parts(
     engine=build.build_engine(config, policy),
     tokenizer=tokenizer,
     tools=build.build_tools(config, judge),
@@ -117,7 +118,7 @@ def train(
     preemption.Preempted: SIGTERM came; as above.
   """
   workdir = pathlib.Path(workdir)
-  loop_config = loop.LoopConfig(seed=config.seed, **config.loop)
+  loop_config = parts_lib.LoopConfig(seed=config.seed, **config.loop)
   _refuse_bad_options(config)
   hosts = hosts or multihost.Hosts()
   if hosts.count > loop_config.tasks_per_step:
@@ -156,7 +157,7 @@ def train(
 def _train(
   config: build.Config,
   workdir: pathlib.Path,
-  loop_config: loop.LoopConfig,
+  loop_config: parts_lib.LoopConfig,
   judge: types.Judge | None,
   hosts: multihost.Hosts,
   notice: preemption.Notice,

@@ -8,141 +8,9 @@ import pytest
 
 from tests.agents import helpers
 from wideseek_jax import testing, types
-from wideseek_jax.rl import weights as weights_lib
-from wideseek_jax.tasks import rewards, tables
+from wideseek_jax.tasks import tables
 from wideseek_jax.training import batching, finished, loop, preemption
-
-
-def test_every_epoch_visits_every_task_once():
-  tasks = [types.Task(str(i), 'q', 'deep', answers=('a',)) for i in range(7)]
-  # 7 steps of 3 tasks are 3 epochs of 7.
-  picked = [
-    task.task_id
-    for step in range(7)
-    for task in loop.pick_tasks(tasks, step, 3, seed=0)
-  ]
-  epochs = [picked[i : i + 7] for i in (0, 7, 14)]
-  assert all(sorted(epoch) == sorted('0123456') for epoch in epochs)
-  assert epochs[0] != epochs[1]
-  # A function of the step alone: a resumed run sees the same tasks.
-  again = loop.pick_tasks(tasks, 4, 3, seed=0)
-  assert [task.task_id for task in again] == picked[12:15]
-  other = loop.pick_tasks(tasks, 4, 3, seed=1)
-  assert [t.task_id for t in other] != picked[12:15]
-
-
-def test_score_means_cover_those_that_have_the_part():
-  scores = [
-    [types.Score(1.0, {'item_f1': 0.5}), types.Score(0.0, {'item_f1': 0.0})],
-    [types.Score(0.5, {'exact_match': 1.0})],
-  ]
-  means = loop.score_means(scores, 'x/')
-  # (1 + 0 + 0.5) / 3, (0.5 + 0) / 2 and 1 / 1.
-  assert means == {'x/reward': 0.5, 'x/item_f1': 0.25, 'x/exact_match': 1.0}
-
-
-def test_agent_means():
-  def trajectory(mask, failures=()):
-    return testing.trajectory(mask, failures=failures)
-
-  groups = [
-    [types.Rollout('t', 0, (trajectory([0, 1, 1]), trajectory([0, 1])))],
-    [
-      types.Rollout(
-        'u', 0, (trajectory([0, 0, 0, 1], (types.CONTEXT_FAILED,)),)
-      )
-    ],
-  ]
-  found = loop.agent_means(groups)
-  # Agents of 3, 2 and 4 tokens, of which 2, 1 and 1 are sampled.
-  assert found['agent/tokens'] == pytest.approx(3.0)
-  assert found['agent/sampled_tokens'] == pytest.approx(4 / 3)
-  assert found['agent/context_failed'] == pytest.approx(1 / 3)
-
-
-def _scored(reward, *turns, format_ok=True):
-  """A rollout whose agents have so many turns of one token, and its score."""
-  agents = []
-  for index, count in enumerate(turns):
-    agent = testing.trajectory([0, 1] * count, agent=index)
-    made = tuple(
-      types.Turn(2 * i + 1, 2 * i + 2, 'stop', '') for i in range(count)
-    )
-    agents.append(dataclasses.replace(agent, turns=made))
-  rollout = types.Rollout('t', 0, tuple(agents))
-  return rollout, types.Score(reward, {'format_ok': float(format_ok)})
-
-
-def test_advantages_count_trained_turns():
-  # Rollouts of 1 and 2 + 1 turns; a third without the right form, of whose two
-  # turns the last alone is trained.
-  made = [
-    _scored(1.0, 1),
-    _scored(0.0, 2, 1),
-    _scored(0.0, 2, format_ok=False),
-  ]
-  groups, scores = [[r for r, _ in made]], [[s for _, s in made]]
-  (got,) = loop.score_advantages(groups, scores)
-  # 1, 0, 0: mean 1/3, sample deviation 1/√3.
-  root = np.sqrt(3)
-  np.testing.assert_allclose(got, [2 / root, -1 / root, -1 / root], rtol=1e-5)
-  (got,) = loop.score_advantages(groups, scores, level='turn', estimator='rloo')
-  # 1 - 0; 0 - 1/(1 + 1); 0 - 1/(1 + 3).
-  np.testing.assert_allclose(got, [1, -1 / 2, -1 / 4], rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-  ('roles', 'weights', 'advantages'),
-  [
-    # 1/2 · 1/2 · 1/3, 1/2 · 1/2 · 1/1 and 1/2 · 1/1 · 1/2; 1 - 0 and 0 - 1.
-    ('both', ([1 / 12, 1 / 4], [1 / 4]), [1, -1]),
-    # Its lead is the only agent of the first rollout that counts: 1/2 · 1/3.
-    ('lead', ([1 / 6, 0], [1 / 4]), [1, -1]),
-    # 1/2 · 1/1; the second rollout has nothing that trains, so that the first
-    # is compared with nobody.
-    ('subagent', ([0, 1 / 2], [0]), [0, 0]),
-    ('none', ([0, 0], [0]), [0, 0]),
-  ],
-)
-def test_only_the_roles_that_train_have_weights(roles, weights, advantages):
-  """A lead of three turns with a subagent of one; a lead of two turns."""
-  made = [_scored(1.0, 3, 1), _scored(0.0, 2)]
-  groups, scores = [[r for r, _ in made]], [[s for _, s in made]]
-  roles = rewards.TRAINED_ROLES[roles]
-  masks = [rewards.trained_mask(*pair, roles) for pair in made]
-  (found,) = weights_lib.token_weights([masks])
-  # Each second token is sampled.
-  sampled = [[list(agent[1::2]) for agent in agents] for agents in found]
-  expected = [
-    [[weight] * count for weight, count in zip(own, counts, strict=True)]
-    for own, counts in zip(weights, ((3, 1), (2,)), strict=True)
-  ]
-  for ours, theirs in zip(sampled, expected, strict=True):
-    for one, other in zip(ours, theirs, strict=True):
-      np.testing.assert_allclose(one, other, rtol=1e-6)
-  (got,) = loop.score_advantages(
-    groups, scores, roles, estimator='rloo', level='turn'
-  )
-  np.testing.assert_allclose(got, advantages, rtol=1e-6)
-
-
-def test_roles_that_there_are_not():
-  with pytest.raises(ValueError, match=r"'leads' is none of .*'subagent'"):
-    loop.LoopConfig(trained_roles='leads')
-
-
-def test_minibatches_must_divide_the_tasks():
-  with pytest.raises(ValueError, match='tasks_per_step 8 does not divide'):
-    loop.LoopConfig(tasks_per_step=8, minibatches=3)
-
-
-@pytest.mark.parametrize(
-  'name',
-  ['num_steps', 'tasks_per_step', 'checkpoint_every', 'epochs', 'minibatches'],
-)
-def test_zero_is_refused(name):
-  with pytest.raises(ValueError, match=f'loop.{name} must be at least 1'):
-    loop.LoopConfig(**{name: 0})
+from wideseek_jax.training import parts as parts_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +41,7 @@ def judged_parts(judge):
   table = types.Table(('country', 'capital'), (('Norland', 'Norville'),))
   tokenizer = testing.byte_tokenizer()
   engine = scripted(lambda messages, key: tables.render_table(table))
-  return loop.Parts(
+  return parts_lib.Parts(
     engine=engine,
     tokenizer=tokenizer,
     tools=testing.country_tools(),
@@ -191,7 +59,7 @@ def judged_parts(judge):
 def _train(parts, steps=3, **options):
   """A run of steps on `COUNTRIES`: what was logged and saved."""
   saved, rows = [], []
-  config = loop.LoopConfig(
+  config = parts_lib.LoopConfig(
     num_steps=steps, tasks_per_step=1, checkpoint_every=2, rollouts_every=0
   )
   config = dataclasses.replace(
@@ -292,7 +160,7 @@ def test_sigterm_saves_the_last_whole_step():
     loop.train(
       State(0),
       parts,
-      loop.LoopConfig(num_steps=3, tasks_per_step=1, rollouts_every=0),
+      parts_lib.LoopConfig(num_steps=3, tasks_per_step=1, rollouts_every=0),
       log=lambda step, metrics: rows.append(step),
       save=saved.append,
       progress=terminate,
@@ -313,7 +181,7 @@ def test_a_dead_judge_leaves_a_state_to_resume_from(last):
     return ['{"1": true}'] * len(prompts)
 
   saved, rows = [], []
-  config = loop.LoopConfig(
+  config = parts_lib.LoopConfig(
     num_steps=2, tasks_per_step=1, eval_every=1, checkpoint_every=9
   )
   with pytest.raises(types.JudgeUnavailable):
@@ -366,7 +234,9 @@ def test_of_two_policies_one_is_trained_and_the_other_left_alone(
     advantage={'level': level},
     rollout={'group_size': 2, 'prompt_style': 'compact', 'max_lead_turns': 2},
   )
-  config = loop.LoopConfig(num_steps=1, tasks_per_step=1, trained_roles=trained)
+  config = parts_lib.LoopConfig(
+    num_steps=1, tasks_per_step=1, trained_roles=trained
+  )
   loop.train(
     State(0), parts, config, log=lambda *_: None, save=lambda state: None
   )
@@ -392,7 +262,7 @@ def test_every_validation_is_told_and_logged():
   loop.train(
     State(0),
     judged_parts(lambda prompts: ['{"1": true}'] * len(prompts)),
-    loop.LoopConfig(num_steps=3, tasks_per_step=1, eval_every=2),
+    parts_lib.LoopConfig(num_steps=3, tasks_per_step=1, eval_every=2),
     log=lambda step, metrics: rows.append(metrics),
     save=lambda state: None,
     validated=lambda state, metrics: told.append((state, metrics)),
