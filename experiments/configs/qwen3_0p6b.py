@@ -18,9 +18,8 @@ scored every 10 steps (validation); rising is what to look for.
 
 import ml_collections
 
-from experiments.configs import laptop
+from experiments.configs import accelerators, laptop
 from wideseek_jax import config as config_lib
-from wideseek_jax.agents import rollout_config
 
 
 def get_config(size: str = 'v5e-8') -> ml_collections.ConfigDict:
@@ -39,30 +38,11 @@ def get_config(size: str = 'v5e-8') -> ml_collections.ConfigDict:
   config.data.update(
     kinds=('wide', 'deep'), max_rows=20, max_columns=5, num_train=4000
   )
-  paper = rollout_config.RolloutConfig()
-  config.rollout.update({name: getattr(paper, name) for name in config.rollout})
+  accelerators.use_accelerators(config)
   config.rollout.update(
     max_context=16_000, max_turn_tokens=4000, page_chars=6000
   )
-  config.engine.update(
-    num_rows=128,
-    num_pages=0,
-    memory_bytes=int(9e9),
-    page_size=64,
-    max_context=16_384,
-    chunk_len=32,
-    prefill_len=512,
-    dtype='bfloat16',
-  )
-  config.grpo.update(
-    logprob_chunk=512,
-    # Rows share prefixes, which the kernels do not know.
-    attention='blocks',
-    attention_block=512,
-    compute_dtype='bfloat16',
-    remat='block',
-  )
-  config.optimizer.update(learning_rate=1e-6, b2=0.999, decay='constant')
+  config.engine.update(num_rows=128, memory_bytes=int(9e9), max_context=16_384)
   # A row a chip; 128 rollouts of the plausible sizes fill about 850 rows.
   config.batch.update(
     row_len=16_384, rows_per_micro_batch=8, min_micro_batches=128

@@ -19,9 +19,8 @@ judge and corpus. Nobody has run this yet.
 
 import ml_collections
 
-from experiments.configs import laptop
+from experiments.configs import accelerators, laptop
 from wideseek_jax import config as config_lib
-from wideseek_jax.agents import rollout_config
 
 # How a slice is used: axes of the mesh, what a backward pass keeps, what the
 # engine may take of a chip while an update needs the rest, and the rows that
@@ -79,36 +78,16 @@ def get_config(slice_name: str = 'v5e-16') -> ml_collections.ConfigDict:
     num_train=20_000,
     num_validation=200,
   )
-  # Ten lead turns, twenty of a subagent, ten subagents, 32,000 tokens …
-  paper = rollout_config.RolloutConfig()
-  config.rollout.update({name: getattr(paper, name) for name in config.rollout})
+  accelerators.use_accelerators(config)
   # A page's report, instead of up to 25,000 characters of the page.
   config.summary_chars = 4000
   config.engine.update(
     num_rows=num_rows,
-    num_pages=0,
     memory_bytes=int(engine_gb * 1e9),
-    page_size=64,
     max_context=32_768,
-    chunk_len=32,
-    prefill_len=512,
-    dtype='bfloat16',
   )
-  config.grpo.update(
-    logprob_chunk=512,
-    # Rows share prefixes, which the kernels do not know.
-    attention='blocks',
-    attention_block=512,
-    compute_dtype='bfloat16',
-    remat=remat,
-  )
-  config.optimizer.update(
-    learning_rate=1e-6,
-    b2=0.999,
-    eps=1e-5,
-    weight_decay=0.01,
-    decay='constant',
-  )
+  config.grpo.remat = remat
+  config.optimizer.update(eps=1e-5, weight_decay=0.01)
   # A row a data shard; 1,024 rollouts fill about 3,400 rows.
   rows = config.mesh.fsdp
   config.batch.update(
