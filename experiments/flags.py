@@ -25,7 +25,8 @@ def run(
   """Parses the flags and runs main; an error that a user can mend is one line.
 
   Exit codes: 0 done, 1 a bug (with its traceback), 2 bad input, 3 done but for
-  some of the input (`report_skipped`), 130 interrupted.
+  some of the input (`report_skipped`), 75 asked to end or another host is lost
+  (`training.preemption`; what was done is kept), 130 interrupted.
 
   Args:
     main: the entry point.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What each worker of a slice, or a GPU host, does; the launch scripts call it.
 #   worker.sh setup tpu|cuda   packages, bucket, weights, data
-#   worker.sh train [flags]    trains, or goes on from the newest checkpoint
+#   worker.sh train [flags]    trains, or goes on where the run was
 #   worker.sh start [flags]    the same in the background
 #   worker.sh status           none, running, or: ended CODE
 #   worker.sh logs             follows what the background run says
@@ -60,9 +60,8 @@ train() {
   local workdir=$BUCKET_DIR/runs/$RUN
   local flags=("--config=$CONFIG" "--workdir=$workdir")
   if $MULTIHOST; then flags+=(--multihost); fi
-  if compgen -G "$workdir/checkpoints/[0-9]*" >/dev/null; then
-    flags+=(--resume)
-  fi
+  # Written when a run begins; its first rollouts are kept before a checkpoint.
+  if [ -e "$workdir/config.json" ]; then flags+=(--resume); fi
   if [ -n "$JUDGE_SECRET" ]; then
     WIDESEEK_JUDGE_KEY=$(
       gcloud secrets versions access latest --secret="$JUDGE_SECRET"

@@ -223,7 +223,8 @@ def test_a_worker_starts_stops_and_resumes(worker):
   _bash('worker.sh stop', worker)
   _until(worker, 'ended 75')
   runs = worker / 'bucket/runs/wideseek-4b'
-  (runs / 'checkpoints/5').mkdir(parents=True)
+  runs.mkdir(parents=True)
+  (runs / 'config.json').touch()
   (worker / 'does').write_text('exit 0')
   assert _bash('worker.sh start', worker, MULTIHOST='false').returncode == 0
   _until(worker, 'ended 0')
