@@ -21,7 +21,9 @@ def command(workdir):
   ]
 
 
+# Three runs that compile.
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_killed_and_started_again_it_ends_with_the_same_numbers(tmp_path):
   options = {
     'cwd': helpers.ROOT,
