@@ -37,9 +37,7 @@ def test_killed_at_random_moments(kills, tmp_path):
   assert found['kills'] == kills and found['wrong'] == []
 
 
-@pytest.mark.parametrize(
-  'count', [2, pytest.param(4, marks=[pytest.mark.slow])]
-)
+@pytest.mark.parametrize('count', [2, 4])
 @pytest.mark.timeout(3600)
 def test_several_processes_are_one(count, tmp_path):
   found = _run('hosts', tmp_path, f'--count={count}')
