@@ -85,6 +85,8 @@ setuptools.setup(
       'array_record>=0.8,<0.9',
       'citipy==0.0.6',
       'grain>=0.2.18,<0.3',
+      # tensorflow-datasets reads it through etils, which does not ask for it.
+      'importlib_resources>=6,<8',
       'periodictable==2.1.0',
       'tensorflow-datasets>=4.9.10,<4.10',
       'tzdata==2026.6',
